@@ -1,0 +1,67 @@
+# The two commands: `make lab` to learn, `make test` to check everything. CONTRIBUTING.md says what each target is for.
+PYTHON ?= python3
+VENV ?= .venv
+JOBS ?= 2
+PYTEST_FLAGS ?=
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+TEST := $(BIN)/python -m pytest --durations=15 $(PYTEST_FLAGS)
+
+.PHONY: lab run trust test check install lint unit notebooks browser benchmark golden format strip clean
+
+lab: $(INSTALLED)
+	$(BIN)/facelab lab
+
+run: $(INSTALLED)
+	$(BIN)/facelab run --all --jobs $(JOBS)
+	$(BIN)/facelab scoreboard
+
+trust: $(INSTALLED)
+	$(BIN)/facelab sabotage --all --jobs $(JOBS)
+
+test: lint unit notebooks browser
+
+check: lint unit
+
+install: $(INSTALLED)
+
+# Installs again only when what is to be installed has changed.
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || \
+		{ echo "facelab needs Python 3.11 or newer; name one with: make PYTHON=python3.12 ..." >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-compile -c constraints.txt -e '.[dev]'
+	touch $@
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/facelab strip --check
+
+unit: $(INSTALLED)
+	$(TEST) -n $(JOBS) --ignore tests/notebooks/test_notebooks.py --ignore tests/browser --ignore tests/benchmarks
+
+notebooks: $(INSTALLED)
+	$(TEST) tests/notebooks/test_notebooks.py
+
+browser: $(INSTALLED)
+	$(TEST) tests/browser
+
+benchmark: $(INSTALLED)
+	$(TEST) tests/benchmarks
+
+# Writes the recorded metrics of the notebooks anew; look at the difference before committing it.
+golden: $(INSTALLED)
+	$(TEST) tests/notebooks/test_notebooks.py --golden
+
+format: $(INSTALLED)
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+strip: $(INSTALLED)
+	$(BIN)/facelab strip
+
+clean:
+	rm -rf build .pytest_cache .ruff_cache .mypy_cache .hypothesis .benchmarks
+	find facelab tests -name __pycache__ -prune -exec rm -rf {} +
