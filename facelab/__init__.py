@@ -1,0 +1,1 @@
+"""Face analysis methods to learn, measure and explore; see `facelab list` and notebooks/00_start_here.ipynb."""

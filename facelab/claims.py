@@ -1,0 +1,277 @@
+"""A claim: the method against a baseline on the same data, with an interval and a verdict, kept in the executed notebook.
+
+The interval is a paired percentile bootstrap of the relative gain. Scores may vary for two reasons, the training seed and
+the test sample; each is resampled by itself and the two deviations are added. Percentile intervals are too short when
+few values are resampled, so each deviation is widened by the ratio of Student's to the normal quantile and by
+sqrt(n / (n - 1)): the same correction as for the mean of n normal values (Hesterberg, "What teachers should know about
+the bootstrap", 2015, section 4.2). Two seeds therefore settle very little, three a little more.
+"""
+
+import html
+import math
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float
+from scipy import special
+
+CLAIM_TYPE = "application/vnd.facelab.claim+json"
+METRICS_TYPE = "application/vnd.facelab.metrics+json"
+RESAMPLES = 10_000
+CONFIDENCE = 0.95
+
+
+class ClaimNotMet(AssertionError):
+    """A claim of the notebook does not hold in this run."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One measured comparison. `gain`, `low`, `high` and `margin` are relative: 0.05 is five percent better."""
+
+    name: str
+    statement: str
+    ours: float
+    baseline: float
+    better: str
+    unit: str
+    gain: float
+    low: float
+    high: float
+    margin: float
+    seeds: int
+    samples: int
+    indicative: bool
+
+    @property
+    def met(self) -> bool:
+        """Whether the whole interval lies above the margin."""
+        return self.low > self.margin
+
+    @property
+    def verdict(self) -> Literal["met", "not met", "indicative"]:
+        """In a word; an indicative claim gives its figures but is not judged."""
+        if self.indicative:
+            return "indicative"
+        return "met" if self.met else "not met"
+
+    @classmethod
+    def from_stored(cls, stored: dict[str, Any]) -> "Claim":
+        """The claim as an executed notebook holds it."""
+        return cls(**{f.name: stored[f.name] for f in fields(cls)})
+
+    def row(self) -> dict[str, str]:
+        """The claim as readable text, column by column."""
+        unit = "" if not self.unit else self.unit if self.unit == "%" else f" {self.unit}"
+        several = f"{self.seeds} seeds x {self.samples} samples"
+        return {
+            "claim": self.statement,
+            "ours": f"{self.ours:.4g}{unit}",
+            "baseline": f"{self.baseline:.4g}{unit}",
+            "gain": f"{self.gain:+.1%}",
+            "95 % interval": f"{self.low:+.1%} to {self.high:+.1%}",
+            "must exceed": f"{self.margin:.0%}",
+            "measured on": several if self.seeds > 1 else f"{self.samples} pairs",
+            "verdict": self.verdict,
+        }
+
+    def __str__(self) -> str:
+        return "\n".join(f"{column:>13}  {text}" for column, text in self.row().items())
+
+    def _repr_html_(self) -> str:
+        colours = {"met": "#0072b2", "not met": "#d55e00", "indicative": "#777777"}
+        row = {column: html.escape(text) for column, text in self.row().items()}
+        row["verdict"] = f'<b style="color:{colours[self.verdict]}">{row["verdict"]}</b>'
+        statement = row.pop("claim")
+        heads = "".join(f"<th>{column}</th>" for column in row)
+        cells = "".join(f"<td>{text}</td>" for text in row.values())
+        caption = f'<caption style="text-align:left;caption-side:top"><b>Claim.</b> {statement}</caption>'
+        return f"<table>{caption}<thead><tr>{heads}</tr></thead><tbody><tr>{cells}</tr></tbody></table>"
+
+
+def claim(
+    statement: str,
+    *,
+    ours,
+    baseline,
+    better: str,
+    name: str,
+    margin: float = 0.0,
+    unit: str = "",
+    indicative: bool = False,
+    groups=None,
+) -> Claim:
+    """Compares paired scores, shows the table and stores it in the notebook; never raises because the claim fails.
+
+    Args:
+        statement: the claim in words.
+        ours: scores of the method: (samples,), (seeds,) or (seeds, samples); numbers of any array type.
+        baseline: scores of the baseline on the same samples and seeds, same shape.
+        better: 'lower' or 'higher': which scores are better.
+        name: short name, unique in the notebook; tests and sabotages refer to it.
+        margin: relative gain that the whole interval must exceed; 0.05 is five percent.
+        unit: of the scores, as printed.
+        indicative: the run is too short to settle the claim; it is shown but not judged.
+        groups: one label per sample where samples are not independent, such as the person of each photograph. Each group's scores are
+            averaged first, so that every group counts once and groups are resampled; else the interval is too short.
+
+    Raises:
+        ValueError: empty, not finite, fewer than two values, shapes that differ, or a baseline whose mean is not clearly off zero.
+    """
+    if better not in ("lower", "higher"):
+        raise ValueError(f"better={better!r} is not known; use 'lower' or 'higher'.")
+    if not name or not statement:
+        raise ValueError("A claim needs a name and a statement in words.")
+    if not math.isfinite(margin):
+        raise ValueError(f"margin={margin} is not a number; give a relative gain such as 0.05.")
+    ours, baseline = _scores(ours, "ours"), _scores(baseline, "baseline")
+    if ours.shape != baseline.shape:
+        shapes = f"ours has shape {ours.shape} and baseline {baseline.shape}"
+        raise ValueError(f"{shapes}; scores are compared pair by pair, so both must be alike.")
+    if groups is not None:
+        ours, baseline = _by_group(ours, groups), _by_group(baseline, groups)
+    gain, low, high = relative_gain(ours, baseline, better=better)
+    seeds, samples = ours.shape if ours.ndim == 2 else (1, len(ours))
+    result = Claim(
+        name=name,
+        statement=statement,
+        ours=float(ours.mean()),
+        baseline=float(baseline.mean()),
+        better=better,
+        unit=unit,
+        gain=gain,
+        low=low,
+        high=high,
+        margin=float(margin),
+        seeds=seeds,
+        samples=samples,
+        indicative=bool(indicative),
+    )
+    stored = asdict(result) | {"met": result.met, "verdict": result.verdict}
+    _show({"text/plain": str(result), "text/html": result._repr_html_(), CLAIM_TYPE: stored})
+    return result
+
+
+def relative_gain(
+    ours: Float[np.ndarray, "*shape"], baseline: Float[np.ndarray, "*shape"], *, better: str, seed: int = 0
+) -> tuple[float, float, float]:
+    """Relative gain of `ours` over `baseline` and its 95 % interval: (gain, low, high).
+
+    gain = (mean baseline - mean ours) / |mean baseline| where lower is better, the negative of it where higher is.
+
+    Args:
+        ours, baseline: paired scores, one axis, or (seeds, samples).
+        seed: of the resampling.
+    """
+    sign = 1.0 if better == "lower" else -1.0
+    average = baseline.mean()
+    gain = sign * (average - ours.mean()) / abs(average) if average else math.nan
+    deviations = np.zeros(RESAMPLES)
+    for axis in range(ours.ndim):
+        others = tuple(i for i in range(ours.ndim) if i != axis)
+        mine, theirs = ours.mean(axis=others), baseline.mean(axis=others)
+        if len(mine) < 2:
+            continue  # one seed: the claim is about these very networks
+        rng = np.random.Generator(np.random.Philox(key=[seed, axis]))
+        resampled_ours, resampled_baseline = _resampled_means(mine, theirs, rng)
+        if not average or np.any(resampled_baseline * average <= 0):
+            message = f"The baseline's mean, {average:.4g}, cannot be told from zero, so a relative gain has no meaning"
+            raise ValueError(f"{message}; use scores that are positive on average.")
+        gains = sign * (resampled_baseline - resampled_ours) / np.abs(resampled_baseline)
+        deviations += _widening(len(mine)) * (gains - gain)
+    low, high = gain + np.quantile(deviations, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return float(gain), float(low), float(high)
+
+
+def record(**metrics: float) -> None:
+    """Shows named figures of the run and stores them in the notebook, to be compared with the recorded ones by the tests.
+
+    Raises:
+        ValueError: no metric, or one that is not a finite number.
+    """
+    if not metrics:
+        raise ValueError("There is nothing to record: give at least one metric=value.")
+    values = {name: float(value) for name, value in metrics.items()}
+    for name, value in values.items():
+        if not math.isfinite(value):
+            raise ValueError(f"The metric {name} is {value}; only finite numbers are recorded.")
+    text = "\n".join(f"{name} = {value:.6g}" for name, value in values.items())
+    _show({"text/plain": text, METRICS_TYPE: values})
+
+
+def require(*claims: Claim) -> None:
+    """Fails if a claim is not met; indicative claims pass. The last cell of a notebook.
+
+    Raises:
+        ClaimNotMet: with every claim that does not hold.
+        ValueError: no claim given.
+    """
+    if not claims:
+        raise ValueError("There is nothing to require: give the notebook's claims.")
+    failed = [c for c in claims if c.verdict == "not met"]
+    if failed:
+        lines = [f"{c.name}: gain {c.gain:+.1%}, interval {c.low:+.1%} to {c.high:+.1%}, must exceed {c.margin:.0%}" for c in failed]
+        raise ClaimNotMet(f"{len(failed)} of {len(claims)} claims not met. " + "; ".join(lines))
+    judged = sum(c.verdict == "met" for c in claims)
+    undecided = len(claims) - judged
+    print(f"{judged} of {len(claims)} claims met" + (f", {undecided} indicative (settled by preset='full')." if undecided else "."))
+
+
+def _scores(values: Any, which: str) -> Float[np.ndarray, "..."]:
+    """`values` as a float64 array of one or two axes."""
+    if hasattr(values, "detach"):  # a torch tensor, perhaps on another device
+        values = values.detach().cpu()
+    try:
+        scores = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{which} must be an array of numbers; {error}.") from error
+    if scores.ndim not in (1, 2):
+        raise ValueError(f"{which} has {scores.ndim} axes; give (samples,), (seeds,) or (seeds, samples).")
+    if scores.size == 0:
+        raise ValueError(f"{which} is empty (shape {scores.shape}); a claim needs at least two scores.")
+    if scores.size < 2:
+        raise ValueError(f"{which} has a single score; an interval needs at least two samples or seeds.")
+    if not np.isfinite(scores).all():
+        count = np.count_nonzero(~np.isfinite(scores))
+        raise ValueError(f"{which} holds {count} values that are not finite; look for the cause before claiming.")
+    return scores
+
+
+def _by_group(scores: Float[np.ndarray, "*shape"], groups: Any) -> Float[np.ndarray, "..."]:
+    """Mean over the samples (the last axis) of each group."""
+    labels, group = np.unique(np.asarray(groups), return_inverse=True)
+    if np.shape(groups) != scores.shape[-1:] or len(labels) < 2:
+        message = f"groups has shape {np.shape(groups)} and {len(labels)} labels for {scores.shape[-1]} samples"
+        raise ValueError(f"{message}; give one label per sample, and at least two different ones.")
+    member = (group == np.arange(len(labels))[:, None]).astype(np.float64)
+    return scores @ (member / member.sum(axis=1, keepdims=True)).T
+
+
+def _widening(n: int) -> float:
+    """How much longer than its percentile bootstrap interval the interval of a mean of `n` values has to be."""
+    tail = (1 + CONFIDENCE) / 2
+    return float(special.stdtrit(n - 1, tail) / special.ndtri(tail) * math.sqrt(n / (n - 1)))
+
+
+def _resampled_means(a: np.ndarray, b: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Means of `a` and `b` over the same draws with replacement, RESAMPLES of them, in chunks of bounded memory."""
+    pair = np.stack([a, b])
+    step = max(1, 1_000_000 // len(a))
+    chunks = [
+        pair[:, rng.integers(len(a), size=(min(step, RESAMPLES - start), len(a)))].mean(axis=2) for start in range(0, RESAMPLES, step)
+    ]
+    means_of_a, means_of_b = np.concatenate(chunks, axis=1)
+    return means_of_a, means_of_b
+
+
+def _show(bundle: dict[str, Any]) -> None:
+    """Displays a MIME bundle in a notebook, its text anywhere else."""
+    from IPython.core.getipython import get_ipython
+
+    if get_ipython() is None:
+        print(bundle["text/plain"])
+        return
+    from IPython.display import display
+
+    display(bundle, raw=True)

@@ -1,0 +1,340 @@
+"""The `facelab` command: list, run and check the notebooks, open them, find the data, print the scoreboard."""
+
+import json
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from facelab import running
+from facelab.claims import Claim
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="The course on the command line.")
+data_app = typer.Typer(no_args_is_help=True, help="Real data sets: where they are, where they come from.")
+app.add_typer(data_app, name="data")
+
+console = Console()
+messages = Console(stderr=True)
+README_MARKS = ("<!-- scoreboard: written by `facelab scoreboard --readme` -->", "<!-- end of scoreboard -->")
+
+AsJson = Annotated[bool, typer.Option("--json", help="For programs instead of people.")]
+Folder = Annotated[Path, typer.Option("--notebooks", help="Folder of the notebooks.", hidden=True)]
+Slugs = Annotated[list[str] | None, typer.Argument(help="Names of notebooks, as `facelab list` shows them.", show_default=False)]
+Jobs = Annotated[int, typer.Option(min=1, help="Notebooks at a time, each in its own process.")]
+Output = Annotated[Path, typer.Option(help="Folder of the executed copies.")]
+
+
+@app.command("list")
+def list_notebooks(as_json: AsJson = False, notebooks: Folder = running.NOTEBOOKS) -> None:
+    """Every notebook of the course."""
+    found = running.discover(notebooks)
+    if as_json:
+        rows = [asdict(notebook) | {"path": str(notebook.path), "minutes": round(notebook.seconds / 60, 2)} for notebook in found]
+        print(json.dumps(rows, indent=2))
+        return
+    table = _table("part", "number", "slug", "title", "paper", "seeds", "minutes")
+    for n in found:
+        table.add_row(str(n.part), n.number, f"[bold]{n.slug}[/]", escape(n.title), escape(n.paper), str(n.seeds), f"{n.seconds / 60:.1f}")
+    console.print(table)
+
+
+@app.command()
+def run(
+    slugs: Slugs = None,
+    part: Annotated[int | None, typer.Option(help="All notebooks of this part.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All notebooks.")] = False,
+    preset: Annotated[str | None, typer.Option(help="quick (a minute on two cores) or full.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Another seed.")] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any parameter of the notebook.")] = None,
+    jobs: Jobs = 1,
+    output: Output = running.OUTPUT,
+    as_json: AsJson = False,
+    notebooks: Folder = running.NOTEBOOKS,
+) -> None:
+    """Executes notebooks, shows their claims, keeps the executed copies; exits 1 if a cell fails or a claim is not met."""
+    chosen = _choose(slugs, part, everything, running.discover(notebooks))
+    texts = _pairs(settings or [])
+    if preset is not None:
+        if preset not in ("quick", "full"):
+            raise ValueError(f"preset {preset!r} is not known; use quick or full.")
+        texts["preset"] = preset
+    if seed is not None:
+        texts["seed"] = str(seed)
+    # --all and --part reach notebooks without parameters too; those simply have no preset or seed to change.
+    own = [{k: v for k, v in texts.items() if slugs or k in n.parameters or k not in ("preset", "seed")} for n in chosen]
+    tasks = [(notebook, running.typed_parameters(notebook, mine)) for notebook, mine in zip(chosen, own, strict=True)]
+    runs = _run_shown(tasks, jobs=jobs, output=output)
+    if as_json:
+        print(json.dumps([result.summary() for result in runs], indent=2))
+    else:
+        for result in runs:
+            _report(result)
+    if not all(result.passed for result in runs):
+        raise typer.Exit(1)
+
+
+@app.command()
+def sabotage(
+    slugs: Slugs = None,
+    everything: Annotated[bool, typer.Option("--all", help="All notebooks that name sabotages.")] = False,
+    settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any parameter of the notebook.")] = None,
+    jobs: Jobs = 1,
+    as_json: AsJson = False,
+    notebooks: Folder = running.NOTEBOOKS,
+) -> None:
+    """Breaks each notebook in every way it names and reports which checks notice; exits 1 if one goes unnoticed.
+
+    Each notebook is run untouched as well: where that run fails already, a failure under sabotage says nothing.
+    """
+    found = running.discover(notebooks)
+    chosen = [n for n in found if n.sabotages] if everything else _choose(slugs, None, False, found)
+    for notebook in chosen:
+        if len(notebook.sabotages) < 2:
+            raise ValueError(f"The notebook {notebook.slug} names {len(notebook.sabotages)} sabotages; at least two are needed.")
+    texts = _pairs(settings or [])
+    tasks = [(n, running.typed_parameters(n, texts | {"sabotage": name})) for n in chosen for name in ("", *n.sabotages)]
+    if not tasks:
+        messages.print("No notebook names a sabotage; there is nothing to check.")
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        runs = _run_shown(tasks, jobs=jobs, output=Path(folder))
+    untouched = {result.notebook.slug: result for result in runs if not result.parameters.get("sabotage")}
+    rows = [_sabotage_row(result, untouched[result.notebook.slug]) for result in runs if result.parameters.get("sabotage")]
+    for slug, result in untouched.items():
+        if not result.passed:
+            why = result.error or f"claims not met: {', '.join(result.unmet)}"
+            messages.print(f"{slug} fails without any sabotage, so none counts as caught. {why}", markup=False, soft_wrap=True)
+    if as_json:
+        print(json.dumps(rows, indent=2))
+    else:
+        table = _table("notebook", "sabotage", "caught", "by")
+        for row in rows:
+            caught = "[bold blue]yes[/]" if row["caught"] else "[bold yellow]NO[/]"
+            table.add_row(row["notebook"], row["sabotage"], caught, escape(", ".join(row["claims"]) or row["error"]))
+        console.print(table)
+    if not all(row["caught"] for row in rows):
+        raise typer.Exit(1)
+
+
+@app.command()
+def lab(
+    arguments: Annotated[list[str] | None, typer.Argument(help="Passed on to JupyterLab.")] = None,
+    notebooks: Folder = running.NOTEBOOKS,
+) -> None:
+    """Opens JupyterLab on the start notebook."""
+    start = notebooks / "00_start_here.ipynb"
+    if not start.exists():
+        raise ValueError(f"The start notebook is not at {start}; run facelab from its checkout.")
+    # The checkout is the root, so that links between notebooks and to the pictures of the README work.
+    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={notebooks.parent}", str(start)]
+    raise typer.Exit(subprocess.call([*command, *(arguments or [])]))
+
+
+@app.command()
+def scoreboard(
+    source: Annotated[Path, typer.Option("--from", help="Folder of executed copies.")] = running.OUTPUT,
+    as_json: AsJson = False,
+    readme: Annotated[bool, typer.Option("--readme", help="Write the table between the marks in README.md.")] = False,
+) -> None:
+    """The table of all claims, read from executed copies."""
+    rows = running.scoreboard(source)
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return
+    variants = any(row["with"] for row in rows)
+    heads = [{"notebook": row["notebook"]} | ({"with": row["with"]} if variants else {}) for row in rows]
+    texts = [head | Claim.from_stored(row).row() for head, row in zip(heads, rows, strict=True)]
+    if readme:
+        path = running.NOTEBOOKS.parent / "README.md"
+        path.write_text(write_between_marks(path.read_text(encoding="utf-8"), markdown_table(texts)), encoding="utf-8")
+        console.print(f"{len(rows)} claims written to {path}")
+        return
+    console.print(_claims_table(texts))
+
+
+@app.command()
+def student(
+    slug: Annotated[str, typer.Argument(help="Name of the notebook.")],
+    output: Annotated[Path, typer.Option(help="Folder of student copies.")] = Path("build") / "student",
+    notebooks: Folder = running.NOTEBOOKS,
+) -> None:
+    """Writes a copy without the solutions, to hand out."""
+    import nbformat
+
+    (notebook,) = running.find([slug], running.discover(notebooks))
+    output.mkdir(parents=True, exist_ok=True)
+    nbformat.write(running.student_copy(notebook), output / notebook.path.name)
+    console.print(str(output / notebook.path.name), soft_wrap=True)
+
+
+@app.command(hidden=True)
+def strip(
+    check: Annotated[bool, typer.Option("--check", help="Only say which notebooks hold outputs; exit 1 if any.")] = False,
+    notebooks: Folder = running.NOTEBOOKS,
+) -> None:
+    """Takes outputs and other traces of runs out of the notebooks, before they are committed."""
+    import nbformat
+
+    touched = 0
+    for path in sorted(notebooks.rglob("*.ipynb")):
+        if ".ipynb_checkpoints" in path.parts:
+            continue
+        content = nbformat.read(path, as_version=4)
+        if running.strip(content):
+            touched += 1
+            console.print(f"{'holds outputs' if check else 'stripped'}: {path.name}")
+            if not check:
+                nbformat.write(content, path)
+    if check and touched:
+        raise typer.Exit(1)
+
+
+@data_app.command("list")
+def data_list(as_json: AsJson = False) -> None:
+    """Every data set of the catalogue and where it lies, if it does."""
+    from facelab.datasets import catalogue
+
+    rows = []
+    for name, entry in catalogue.entries().items():
+        try:
+            where = str(catalogue.path(name))
+        except FileNotFoundError:
+            where = ""
+        rows.append({"name": name, "path": where} | dict(entry))
+    if as_json:
+        print(json.dumps(rows, indent=2, default=str))
+        return
+    table = _table("name", "what", "licence", "here")
+    for row in rows:
+        what = str(row.get("title") or row.get("what") or "")
+        table.add_row(row["name"], escape(what), escape(str(row.get("licence", ""))), escape(row["path"]) or "no")
+    console.print(table)
+
+
+@data_app.command("path")
+def data_path(name: str) -> None:
+    """Prints the folder of a data set; exits 1 with directions if it is not on this machine."""
+    from facelab.datasets import catalogue
+
+    print(catalogue.path(name))
+
+
+@data_app.command("fetch")
+def data_fetch(name: str) -> None:
+    """Downloads a data set into the user's cache, checks it, and prints its folder."""
+    from facelab.datasets import catalogue
+
+    print(catalogue.fetch(name))
+
+
+def write_between_marks(text: str, table: str) -> str:
+    """`text` with whatever stood between the scoreboard marks replaced by `table`.
+
+    Raises:
+        ValueError: a mark is missing.
+    """
+    first, last = README_MARKS
+    if first not in text or last not in text:
+        raise ValueError(f"README.md lacks the marks of the scoreboard; put {first!r} and {last!r} where the table belongs.")
+    return text[: text.index(first) + len(first)] + f"\n\n{table}\n\n" + text[text.index(last) :]
+
+
+def markdown_table(rows: list[dict[str, str]]) -> str:
+    """Rows of one set of columns as a Markdown table."""
+    lines = [list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)]
+    return "\n".join("| " + " | ".join(value.replace("|", "\\|") for value in line) + " |" for line in lines)
+
+
+def main() -> None:
+    """The command line; what a person did wrong is one sentence, not a traceback."""
+    try:
+        app()
+    except (ValueError, OSError) as error:  # OSError: no such file, no network, a set handed out on request only
+        messages.print(str(error), style="bold", highlight=False, markup=False, soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        messages.print("Stopped. Finished copies are kept.")
+        sys.exit(130)
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _claims_table(rows: list[dict[str, str]]) -> Table:
+    table = _table(*rows[0])
+    for row in rows:
+        table.add_row(*(escape(value) for value in row.values()))
+    return table
+
+
+def _choose(slugs: list[str] | None, part: int | None, everything: bool, found: list[running.Notebook]) -> list[running.Notebook]:
+    if sum((bool(slugs), part is not None, everything)) != 1:
+        raise ValueError("Say which notebooks: either names, or --part P, or --all.")
+    if slugs:
+        return running.find(slugs, found)
+    chosen = [notebook for notebook in found if everything or notebook.part == part]
+    if not chosen:
+        raise ValueError(f"There is no notebook in part {part}; there are parts {sorted({n.part for n in found})}.")
+    return chosen
+
+
+def _pairs(settings: list[str]) -> dict[str, str]:
+    for setting in settings:
+        if "=" not in setting:
+            raise ValueError(f"--set {setting!r} is not KEY=VALUE, such as --set seed=1.")
+    return dict(setting.split("=", 1) for setting in settings)
+
+
+def _run_shown(tasks: list[tuple[running.Notebook, dict[str, Any]]], *, jobs: int, output: Path) -> list[running.Run]:
+    """Runs with one progress bar per notebook, on stderr."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("cells"), TimeElapsedColumn())
+    with Progress(*columns, console=messages) as bars:
+        names = [" ".join([n.slug, *(f"{key}={value}" for key, value in parameters.items())]) for n, parameters in tasks]
+        rows = [bars.add_task(name, total=None, start=False) for name in names]
+
+        def progress(task: int, done: int, cells: int) -> None:
+            if not bars.tasks[task].started:
+                bars.start_task(rows[task])
+            bars.update(rows[task], completed=done, total=cells)
+
+        return running.run_all(tasks, jobs=jobs, output=output, progress=progress)
+
+
+def _report(result: running.Run) -> None:
+    console.rule(f"[bold]{result.notebook.slug}[/] {escape(str(result.parameters or ''))}", align="left", style="dim")
+    if result.claims:
+        console.print(_claims_table([Claim.from_stored(claim).row() for claim in result.claims]))
+    for name, value in result.metrics.items():
+        console.print(f"{name} = {value:.6g}", highlight=False)
+    if result.error:
+        console.print(f"[bold red]A cell failed.[/] {escape(result.error)}", soft_wrap=True)
+    cost = f"{result.seconds:.0f} s, {result.memory_mb:.0f} MB"
+    console.print(f"{cost}, executed copy: {escape(str(result.copy))}", highlight=False, soft_wrap=True)
+
+
+def _sabotage_row(result: running.Run, untouched: running.Run) -> dict[str, Any]:
+    """A sabotage is caught by a claim not met or by a check that fails, where the untouched notebook passes and none merely breaks."""
+    return {
+        "notebook": result.notebook.slug,
+        "sabotage": result.parameters["sabotage"],
+        "caught": untouched.passed and not result.passed and not result.broken,
+        "claims": result.unmet,
+        "error": result.error,
+        "seconds": round(result.seconds, 1),
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""Real faces, cropped and normalised into the batch type of the rendered ones.
+
+Readers give a `FaceBatch`; where data lie and how they are fetched is in `facelab.datasets.catalogue`.
+"""
+
+from facelab.datasets.annotations import Annotation, SkippedFaces, read_image
+from facelab.datasets.bundled import astronaut, lfw_crops
+from facelab.datasets.cropping import WIDEN, Crop, bounding_box, crop_face, cut, square_around
+from facelab.datasets.detection import NoFaceFound, crop_largest_face, detect_face, face_box_to_crop
+from facelab.datasets.dlib_xml import dlib_faces, read_dlib
+from facelab.datasets.p1 import p1, p1_people, person_and_clip, read_p1, split_of
+from facelab.datasets.pts import ibug, read_ibug, read_pts
+from facelab.datasets.wflw import read_wflw, wflw
+
+__all__ = [
+    "WIDEN",
+    "Annotation",
+    "Crop",
+    "NoFaceFound",
+    "SkippedFaces",
+    "astronaut",
+    "bounding_box",
+    "crop_face",
+    "crop_largest_face",
+    "cut",
+    "detect_face",
+    "dlib_faces",
+    "face_box_to_crop",
+    "ibug",
+    "lfw_crops",
+    "p1",
+    "p1_people",
+    "person_and_clip",
+    "read_dlib",
+    "read_ibug",
+    "read_image",
+    "read_p1",
+    "read_pts",
+    "read_wflw",
+    "split_of",
+    "square_around",
+    "wflw",
+]

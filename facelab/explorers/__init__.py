@@ -1,0 +1,6 @@
+"""Interactive views: controls, a pure function of everything shown, a picture."""
+
+from facelab.explorers.attention import AttentionExplorer, attention_view, stages_from_maps
+from facelab.explorers.explorer import Explorer, View, stops
+
+__all__ = ["AttentionExplorer", "Explorer", "View", "attention_view", "stages_from_maps", "stops"]

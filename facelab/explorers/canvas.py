@@ -1,0 +1,67 @@
+"""A picture in the browser that says where it was clicked or dragged over."""
+
+import anywidget
+import traitlets
+
+
+class Canvas(anywidget.AnyWidget):
+    """Shows a PNG; `pointer` says what the mouse, pen or finger does, in fractions of the picture from its top left.
+
+    Everything the pointer can do, sliders can do as well, so nobody needs a mouse.
+    """
+
+    png = traitlets.Bytes(b"").tag(sync=True)
+    text = traitlets.Unicode("").tag(sync=True)
+    width = traitlets.Int(640).tag(sync=True)
+    """Pixels on the screen."""
+    pointer = traitlets.Dict().tag(sync=True)
+    """{"kind": "click" | "drag", "from": [across, down], "to": [across, down], "count": changes so far}."""
+
+    _esm = """
+    function render({ model, el }) {
+      const image = document.createElement("img");
+      image.className = "facelab-picture";
+      image.draggable = false;
+      Object.assign(image.style, { maxWidth: "100%", touchAction: "none", userSelect: "none", display: "block", background: "white" });
+      let url = null, start = null, moved = false, count = 0;
+      const show = () => {
+        const previous = url;
+        url = URL.createObjectURL(new Blob([model.get("png")], { type: "image/png" }));
+        image.onload = () => { if (previous) URL.revokeObjectURL(previous); };
+        image.src = url;
+      };
+      const say = () => { image.alt = model.get("text"); image.width = model.get("width"); };
+      const place = (event) => {
+        const box = image.getBoundingClientRect();
+        return [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
+      };
+      const send = (kind, to) => {
+        count += 1;
+        model.set("pointer", { kind, from: start, to, count });
+        model.save_changes();
+      };
+      image.addEventListener("pointerdown", (event) => {
+        start = place(event);
+        moved = false;
+        image.setPointerCapture(event.pointerId);
+      });
+      image.addEventListener("pointermove", (event) => {
+        if (start === null) return;
+        const to = place(event), box = image.getBoundingClientRect();
+        moved = moved || Math.hypot((to[0] - start[0]) * box.width, (to[1] - start[1]) * box.height) > 4;
+        if (moved) send("drag", to);
+      });
+      image.addEventListener("pointerup", (event) => {
+        if (start !== null) send(moved ? "drag" : "click", place(event));
+        start = null;
+      });
+      model.on("change:png", show);
+      model.on("change:text", say);
+      model.on("change:width", say);
+      show();
+      say();
+      el.append(image);
+      return () => { if (url) URL.revokeObjectURL(url); };
+    }
+    export default { render };
+    """

@@ -1,0 +1,1 @@
+"""One module per published method: its layers, losses and algorithm, nothing else."""

@@ -1,0 +1,27 @@
+"""Static figures: arrays in, figure out.
+
+`show_...` draws images, `plot_...` draws numbers, `draw_...` draws how a network is wired.
+"""
+
+from facelab.pictures.curves import plot_bars, plot_comparison, plot_cumulative_error, plot_history, plot_masking
+from facelab.pictures.faces import show_faces, show_truth
+from facelab.pictures.maps import plot_matrix, show_maps, show_strip
+from facelab.pictures.style import Picture
+from facelab.pictures.wiring import draw_decafa, draw_rcn, draw_sumnet
+
+__all__ = [
+    "Picture",
+    "draw_decafa",
+    "draw_rcn",
+    "draw_sumnet",
+    "plot_bars",
+    "plot_comparison",
+    "plot_cumulative_error",
+    "plot_history",
+    "plot_masking",
+    "plot_matrix",
+    "show_faces",
+    "show_maps",
+    "show_strip",
+    "show_truth",
+]

@@ -1,0 +1,191 @@
+"""Curves, bars and intervals: training histories, error distributions, comparisons, masking tables."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from facelab.pictures.style import AMOUNT, BLACK, GRAY, PALETTE, Picture, as_array, new_picture, styled
+
+
+@styled
+def plot_history(
+    histories: Any,
+    columns: Mapping[str, str] | Sequence[str] | None = None,
+    *,
+    x: str = "step",
+    logarithmic: bool = False,
+    width: float = 9.0,
+) -> Picture:
+    """Training curves: one panel per quantity, one line per run.
+
+    Args:
+        histories: a `training.History` or a data frame with column `x` and one column per quantity (NaN where not measured), or
+            {name of the run: one of these}.
+        columns: quantities to show, or {column: label with unit}; all but learning rate and seconds by default.
+        logarithmic: logarithmic vertical axes.
+        width: inches.
+
+    Raises:
+        ValueError: a column is in none of the frames.
+    """
+    runs = dict(histories) if isinstance(histories, Mapping) else {"": histories}
+    runs = {run: history.frame() if callable(getattr(history, "frame", None)) else history for run, history in runs.items()}
+    known = [name for name in dict.fromkeys(c for frame in runs.values() for c in frame.columns) if name != x]
+    columns = [name for name in known if name not in ("learning_rate", "seconds")] if columns is None else columns
+    labels = dict(columns) if isinstance(columns, Mapping) else {name: name.replace("_", " ") for name in columns}
+    for name in labels:
+        if name not in known:
+            raise ValueError(f"No history has a column {name!r}; there are {known}.")
+    picture, grid = new_picture(width, 2.7, 1, len(labels))
+    for axes, (column, label) in zip(grid.flat, labels.items(), strict=True):
+        for index, (run, frame) in enumerate(runs.items()):
+            if column in frame.columns:
+                kept = frame[[x, column]].dropna() if x in frame.columns else frame[[column]].dropna().rename_axis(x).reset_index()
+                dots = "o" if len(kept) <= 12 else None
+                axes.plot(kept[x], kept[column], color=PALETTE[index % len(PALETTE)], label=run, marker=dots, markersize=3)
+        axes.set(xlabel=x, ylabel=label)
+        axes.grid(axis="y")
+        if logarithmic:
+            axes.set_yscale("log")
+    if len(runs) > 1:
+        grid.flat[-1].legend()
+    return picture
+
+
+@styled
+def plot_cumulative_error(errors: Mapping[str, Any], limit: float = 15.0, *, width: float = 6.5) -> Picture:
+    """Cumulative error distribution: the share of faces whose error is at most so much. Further left is better.
+
+    Args:
+        errors: name -> errors per face, percent of the distance between the outer eye corners.
+        limit: largest error shown, percent.
+        width: inches.
+    """
+    picture, grid = new_picture(width, 3.2)
+    axes = grid[0, 0]
+    for index, (name, values) in enumerate(errors.items()):
+        ordered = np.sort(as_array(values).ravel())
+        share = np.arange(1, len(ordered) + 1) / len(ordered)
+        style = ("-", "--", "-.", ":")[index % 4]
+        axes.step(np.r_[0, ordered, max(limit, ordered[-1])], np.r_[0, share, 1] * 100, where="post", linestyle=style,
+                  color=PALETTE[index % len(PALETTE)], label=f"{name} (mean {ordered.mean():.2f} %)")  # fmt: skip
+    axes.set(xlim=(0, limit), ylim=(0, 101), xlabel="error, % of the distance between the outer eye corners", ylabel="faces, %")
+    axes.grid()
+    axes.legend(loc="lower right")
+    return picture
+
+
+def bootstrap_interval(values: np.ndarray, draws: int = 2000, seed: int = 0) -> tuple[float, float]:
+    """95 % interval of the mean of (n,) values by the percentile bootstrap; (value, value) if there is one."""
+    values = np.asarray(values, dtype=float).ravel()
+    generator = np.random.default_rng(seed)
+    means = values[generator.integers(len(values), size=(draws, len(values)))].mean(axis=1)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(low), float(high)
+
+
+@styled
+def plot_bars(scores: Mapping[str, Any], label: str = "error, %", *, highlight: str = "", width: float = 6.5) -> Picture:
+    """One bar per method: the mean of its scores, with its 95 % bootstrap interval where there are several.
+
+    Args:
+        scores: name -> one score, scores per face or seed, or (seeds, faces): then the interval is over faces, of the seeds' mean.
+        label: what is measured, with its unit.
+        highlight: the name drawn in orange.
+        width: inches.
+    """
+    picture, grid = new_picture(width, 0.36 * len(scores) + 0.75)
+    axes = grid[0, 0]
+    names = list(scores)
+    arrays = [np.atleast_1d(as_array(scores[name]).astype(float)) for name in names]
+    # The seeds' scores of one face are no independent faces: all resampled alike, the interval would be too short.
+    values = [array.mean(axis=0) if array.ndim == 2 and array.shape[1] > 1 else array.ravel() for array in arrays]
+    means = np.array([v.mean() for v in values])
+    intervals = np.array([bootstrap_interval(v) if v.size > 1 else (v.mean(), v.mean()) for v in values])
+    colors = [PALETTE[1] if name == highlight else PALETTE[0] for name in names]
+    axes.barh(range(len(names)), means, color=colors, height=0.62)
+    axes.hlines(range(len(names)), intervals[:, 0], intervals[:, 1], color=BLACK, linewidth=2.2)
+    reach = max(float(intervals.max()), float(means.max()), 1e-12)
+    for row, (mean, high) in enumerate(zip(means, intervals[:, 1], strict=True)):
+        axes.text(max(mean, high) + 0.015 * reach, row, f"{mean:.3g}", va="center", fontsize=8)
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.set_xlim(min(0.0, float(intervals.min())), reach * 1.12)
+    axes.set_xlabel(label + ("; black: 95 % interval of the mean" if any(v.size > 1 for v in values) else ""))
+    return picture
+
+
+@styled
+def plot_comparison(
+    pairs: Mapping[str, tuple[Any, Any]], *, ours: str = "ours", better: str = "lower", margin: float = 0.0, width: float = 6.5
+) -> Picture:
+    """How much better our scores are than each baseline's, in percent, with paired 95 % bootstrap intervals.
+
+    Args:
+        pairs: name of the baseline -> (our scores, its scores), paired: the same faces or seeds in the same order.
+        ours: our name.
+        better: "lower" or "higher" scores are better.
+        margin: the gain that was claimed, a fraction; a dashed line marks it.
+        width: inches.
+    """
+    picture, grid = new_picture(width, 0.4 * len(pairs) + 0.85)
+    axes = grid[0, 0]
+    sign = {"lower": 1.0, "higher": -1.0}[better]
+    for row, (mine, theirs) in enumerate(pairs.values()):
+        a, b = as_array(mine).astype(float).ravel(), as_array(theirs).astype(float).ravel()
+        picks = np.random.default_rng(0).integers(len(a), size=(2000, len(a)))
+        gains = 100 * sign * (1 - a[picks].mean(1) / b[picks].mean(1))
+        low, high = np.percentile(gains, [2.5, 97.5])
+        gain = 100 * sign * (1 - a.mean() / b.mean())
+        axes.hlines(row, low, high, color=PALETTE[0], linewidth=3)
+        axes.plot(gain, row, "o", color=PALETTE[0], markersize=6)
+        axes.text(high, row, f"  {gain:+.1f} %", va="center", fontsize=8)
+    axes.axvline(0, color=GRAY, linewidth=1)
+    if margin:
+        axes.axvline(100 * margin, color=BLACK, linewidth=1, linestyle="--")
+        axes.annotate("claimed", (100 * margin, 1.0), xycoords=("data", "axes fraction"), fontsize=7.5, ha="left", va="top")
+    axes.set_yticks(range(len(pairs)), [f"against {name}" for name in pairs])
+    axes.set_ylim(len(pairs) - 0.5, -0.5)
+    axes.margins(x=0.18)
+    axes.set_xlabel(f"gain of {ours}, % of the baseline; line: paired 95 % interval")
+    return picture
+
+
+@styled
+def plot_masking(
+    masks: Any, scores: Mapping[str, Sequence[float]], *, branches: Sequence[str] = (), label: str = "error, %", width: float = 7.0
+) -> Picture:
+    """The branch-masking table: on the left which branches are in use, on the right the score of each row.
+
+    Args:
+        masks: (R,M) of 0 and 1, coarsest branch first.
+        scores: column name (for instance "SumNet, here", "SumNet, paper") -> (R,) scores; NaN where none is known.
+        branches: (M,) names of the branches, coarsest first.
+        label: what the scores are, with their unit.
+        width: inches.
+    """
+    masks = as_array(masks).astype(int)
+    table = np.array([as_array(column).astype(float) for column in scores.values()]).T
+    rows, count = masks.shape
+    branches = branches or [f"branch {i + 1}" for i in range(count)]
+    picture, grid = new_picture(width, 0.34 * rows + 1.35, 1, 2, width_ratios=[count, 1.6 * table.shape[1]])
+    left, right = grid[0]
+    left.imshow(masks, cmap="Greys", vmin=0, vmax=1.7, aspect="auto")
+    for (i, j), used in np.ndenumerate(masks):
+        left.text(j, i, "on" if used else "–", ha="center", va="center", fontsize=8, color="white" if used else GRAY)
+    left.set_title("branches in use")
+    left.set_xticks(range(count), branches, rotation=45, ha="right", rotation_mode="anchor")
+    right.set_title(label)
+    right.set_xticks(range(table.shape[1]), list(scores), rotation=20, ha="right", rotation_mode="anchor")
+    shown = np.log(table)  # errors range over a factor of ten
+    low, high = np.nanmin(shown), np.nanmax(shown)
+    right.imshow(np.ma.masked_invalid(shown), cmap=AMOUNT, aspect="auto")
+    for (i, j), value in np.ndenumerate(table):
+        color = "black" if shown[i, j] > (low + high) / 2 else "white"
+        right.text(j, i, "" if np.isnan(value) else f"{value:.1f}", ha="center", va="center", fontsize=8, color=color)
+    for axes in (left, right):
+        axes.set_yticks([])
+        axes.spines[:].set_visible(False)
+        axes.tick_params(length=0)
+    return picture

@@ -1,0 +1,1 @@
+"""Procedural data in which everything is known: faces, digits, shapes."""
