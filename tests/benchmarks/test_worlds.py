@@ -1,0 +1,76 @@
+"""Speed of the worlds on one core. The figures that count are those printed on a quiet machine:
+at least 1500 fully labelled faces of 64x64 pixels per second, 700 of 128x128. A machine shared with others is slower, so what is
+asserted is a floor well below, and that the cost grows in proportion to faces and to pixels.
+"""
+
+import time
+
+import pytest
+
+from facelab.explorers.world import CHANNELS, WorldExplorer
+from facelab.worlds import digits, faces, shapes
+
+FLOOR = {64: 500, 128: 200}
+"""Faces per second, a third of the target: what even a busy machine must do."""
+process_time = pytest.mark.benchmark(timer=time.process_time)
+
+
+def seconds(faces_shown: int, size: int, channels="all") -> float:
+    """Best of five, of the process's own time: the least disturbed."""
+    best = float("inf")
+    for _ in range(5):
+        start = time.process_time()
+        faces.render(faces_shown, seed=0, size=size, channels=channels)
+        best = min(best, time.process_time() - start)
+    return best
+
+
+@process_time
+@pytest.mark.parametrize("size", [64, 128])
+def test_fully_labelled_faces(benchmark, size):
+    count = 256 if size == 64 else 128
+    benchmark.pedantic(lambda: faces.render(count, seed=0, size=size), rounds=7, warmup_rounds=1)
+    rate = count / benchmark.stats["min"]
+    benchmark.extra_info["faces per second"] = round(rate)
+    assert rate > FLOOR[size]
+
+
+@process_time
+def test_faces_with_landmarks_only(benchmark):
+    benchmark.pedantic(lambda: faces.render(256, seed=0, size=64, channels=()), rounds=5, warmup_rounds=1)
+    rate = 256 / benchmark.stats["min"]
+    benchmark.extra_info["faces per second"] = round(rate)
+    assert rate > FLOOR[64]
+
+
+def test_cost_is_linear_in_faces():
+    few, many = seconds(64, 64), seconds(512, 64)
+    assert 8 * 0.6 < many / few < 8 * 1.4
+
+
+def test_cost_is_linear_in_pixels_beyond_a_constant():
+    """a + b * pixels through 64 and 192 pixels a side foretells 128."""
+    times = {size: seconds(64, size) for size in (64, 128, 192)}
+    slope = (times[192] - times[64]) / (192**2 - 64**2)
+    foretold = times[64] + slope * (128**2 - 64**2)
+    assert 0.75 < times[128] / foretold < 1.3
+    assert times[192] < 9 * 1.2 * times[64]
+
+
+@process_time
+@pytest.mark.parametrize("world", [digits, shapes], ids=["digits", "shapes"])
+def test_small_worlds(benchmark, world):
+    benchmark.pedantic(lambda: world.render(200, size=32), rounds=5, warmup_rounds=1)
+    benchmark.extra_info["images per second"] = round(200 / benchmark.stats["min"])
+    assert 200 / benchmark.stats["min"] > 300
+
+
+@process_time
+@pytest.mark.parametrize("size", [64, 128])
+@pytest.mark.parametrize("channel", CHANNELS)
+def test_the_explorer_redraws_within_100_ms(benchmark, size, channel):
+    explorer = WorldExplorer(size=size, channel=channel, factors=("yaw", "au_12"))
+    turns = iter(range(-40, 41))
+    benchmark.pedantic(lambda: explorer.set(yaw=next(turns)), rounds=9, warmup_rounds=2)
+    assert explorer.error is None
+    assert benchmark.stats["min"] < 0.1

@@ -1,0 +1,93 @@
+"""Augmentation moves pixels and landmarks alike, and only as told."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from facelab.blocks import argmax_position, augment
+from facelab.markups import markup
+
+NOTHING = {"rotation": 0.0, "scale": 0.0, "shift": 0.0, "flip": 0.0, "light": 0.0, "occlusion": 0.0, "noise": 0.0}
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def spots(seed, size=65, count=4):
+    """Images with one smooth bright spot per channel, one channel per landmark of the mark-up of 5."""
+    landmarks = size / 2 + (torch.rand(count, 5, 2, generator=generator(seed)) - 0.5) * size * 0.4
+    y, x = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
+    squared = (x - landmarks[..., 0, None, None]) ** 2 + (y - landmarks[..., 1, None, None]) ** 2
+    return (-squared / (2 * 2.0**2)).exp(), landmarks
+
+
+def test_nothing_asked_nothing_changed():
+    images, landmarks = spots(0)
+    same, unmoved = augment(images, landmarks, markup(5), generator(), **NOTHING)
+    torch.testing.assert_close(same, images, atol=1e-5, rtol=0)
+    torch.testing.assert_close(unmoved, landmarks, atol=1e-4, rtol=0)
+
+
+@settings(deadline=None, max_examples=25)
+@given(seed=st.integers(0, 10_000))
+def test_landmarks_stay_on_their_spots(seed):
+    images, landmarks = spots(seed)
+    moved, points = augment(images, landmarks, markup(5), generator(seed), rotation=40.0, scale=0.3, shift=0.1, light=0.0, occlusion=0.0)
+    peaks = argmax_position(moved)
+    flipped = (points - peaks).norm(dim=-1) > 1.5  # a mirrored face: the channels have not swapped, the landmarks have
+    expected = torch.where(flipped.any(dim=1)[:, None, None], points[:, torch.as_tensor(markup(5).flip)], points)
+    assert (expected - peaks).norm(dim=-1).max() < 1.0
+
+
+def test_flip_mirrors_pixels_and_swaps_landmarks():
+    images, landmarks = spots(1)
+    flipped, points = augment(images, landmarks, markup(5), generator(), **(NOTHING | {"flip": 1.0}))
+    torch.testing.assert_close(flipped, images.flip(-1), atol=1e-5, rtol=0)
+    mirrored = landmarks * torch.tensor([-1.0, 1.0]) + torch.tensor([64.0, 0.0])
+    torch.testing.assert_close(points, mirrored[:, torch.as_tensor(markup(5).flip)], atol=1e-4, rtol=0)
+
+
+def test_oblong_images_are_turned_without_distortion():
+    landmarks = torch.tensor([[[10.0, 20.0], [30.0, 20.0], [20.0, 30.0], [14.0, 36.0], [26.0, 36.0]]])
+    images = torch.rand(1, 1, 60, 40, generator=generator())
+    _, points = augment(images, landmarks, markup(5), generator(3), **(NOTHING | {"rotation": 45.0, "shift": 0.2}))
+    torch.testing.assert_close(torch.pdist(points[0]), torch.pdist(landmarks[0]))
+    assert (points - landmarks).abs().max() > 1
+
+
+def test_same_generator_same_result_and_values_stay_in_range():
+    images, landmarks = spots(2)
+    first, points = augment(images, landmarks, markup(5), generator(5), light=0.8, noise=0.2, occlusion=1.0)
+    second, again = augment(images, landmarks, markup(5), generator(5), light=0.8, noise=0.2, occlusion=1.0)
+    assert torch.equal(first, second) and torch.equal(points, again)
+    assert first.min() >= 0 and first.max() <= 1
+
+
+def test_occlusion_covers_a_rectangle_of_one_grey_where_asked():
+    images = torch.rand(200, 1, 32, 32, generator=generator())
+    landmarks = torch.zeros(200, 5, 2)
+    covered, _ = augment(images, landmarks, markup(5), generator(), **(NOTHING | {"occlusion": 0.5}))
+    changed = (covered - images).abs() > 1e-4
+    faces = changed.any(dim=(1, 2, 3))
+    assert 70 < faces.sum() < 130
+    for image, where in zip(covered[faces][:10, 0], changed[faces][:10, 0], strict=True):
+        rows, columns = where.any(dim=1).nonzero(), where.any(dim=0).nonzero()
+        box = image[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+        assert torch.unique(box).numel() == 1
+
+
+@pytest.mark.parametrize("option", ["light", "noise"])
+def test_light_and_noise_change_pixels_and_no_landmark(option):
+    images, landmarks = spots(3)
+    changed, points = augment(images, landmarks, markup(5), generator(), **(NOTHING | {option: 0.5}))
+    torch.testing.assert_close(points, landmarks, atol=1e-4, rtol=0)
+    assert (changed - images).abs().mean() > 0.01
+
+
+def test_unknown_landmarks_stay_unknown():
+    images, landmarks = spots(4)
+    landmarks[1] = torch.nan
+    _, points = augment(images, landmarks, markup(5), generator())
+    assert points[1].isnan().all() and points[[0, 2, 3]].isfinite().all()

@@ -1,0 +1,160 @@
+"""What a person does with an explorer: run the notebook, move a slider by keyboard, click and drag on the picture, keep a page."""
+
+import re
+
+import nbformat
+import pytest
+from small_cascade import Cascade, faces
+
+from facelab.explorers import AttentionExplorer
+
+pytestmark = pytest.mark.browser
+
+CELLS = (
+    "from small_cascade import Cascade, faces",
+    "from facelab.explorers import AttentionExplorer\nimages, truth = faces()\n"
+    "explorer = AttentionExplorer(images, Cascade(), truth=truth)\nexplorer",
+    "explorer.static()",
+)
+
+
+def write_notebook(path, cells) -> None:
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells], metadata=kernel), path)
+
+
+@pytest.fixture(scope="module")
+def twin():
+    """The same explorer in this process: what the page must say."""
+    images, truth = faces()
+    return AttentionExplorer(images, Cascade(), truth=truth)
+
+
+def slider(place, description: str):
+    return place.locator(".widget-slider", has=place.page.get_by_text(description, exact=True)).locator(".noUi-handle")
+
+
+def test_attention_explorer_lives(lab, server, twin):
+    from playwright.sync_api import expect
+
+    write_notebook(server.folder / "small.ipynb", CELLS)
+    lab.open("small.ipynb")
+    lab.run_all()
+    place = lab.scroll_to(1)
+    picture, caption = place.locator("img.facelab-picture"), place.locator(".facelab-caption")
+    expect(caption).to_have_text(twin.view().text)
+    assert picture.get_attribute("alt") == twin.view().text
+    first = picture.get_attribute("src")
+
+    handle = slider(place, "stage")
+    handle.focus()
+    lab.page.keyboard.press("ArrowLeft")
+    expect(caption).to_have_text(twin.view(stage=2).text)
+    expect(picture).not_to_have_attribute("src", first)
+    # A fast hand: the picture ends where the slider ends, and does not draw every place in between late.
+    handle = slider(place, "square x")
+    place.get_by_label("square is").select_option("a grey patch")
+    expect(caption).to_contain_text("untouched")
+    handle.focus()
+    for _ in range(20):
+        lab.page.keyboard.press("ArrowLeft")
+    expect(caption).to_have_text(twin.view(stage=2, use=-1, x=4).text)
+    lab.picture("attention_explorer")
+
+    # The mouse: a click picks the nearest landmark, a drag opens or moves the square.
+    box = picture.bounding_box()
+    shown = twin.view(stage=2, use=-1, x=4)
+    shown.picture.rgb()
+    left_eye = shown.picture.axes[0].transData.transform(twin._stages(0, None)[1][1].landmarks[5][1])
+    width, height = shown.picture.canvas.get_width_height()
+    at = [box["x"] + left_eye[0] / width * box["width"], box["y"] + (1 - left_eye[1] / height) * box["height"]]
+    lab.page.mouse.click(*at)
+    expect(caption).to_contain_text("1 left eye centre")
+    lab.page.mouse.move(*at)
+    lab.page.mouse.down()
+    lab.page.mouse.move(at[0] + 20, at[1] + 20, steps=4)
+    lab.page.mouse.move(at[0] + 40, at[1] + 40, steps=4)
+    lab.page.mouse.up()
+    side = round(40 / box["width"] * width / shown.picture.axes[0].bbox.width * 48)
+    kernel = "next(o for o in gc.get_objects() if type(o).__name__ == 'AttentionExplorer')"
+    size_shown = place.locator(".widget-slider", has=lab.page.get_by_text("square side", exact=True)).locator(".widget-readout")
+    expect(size_shown).to_have_text(re.compile(f"^({side - 1}|{side}|{side + 1})$"))
+    values = lab.ask_kernel(f"{kernel}.values")
+    assert (values["stage"], values["landmark"], values["use"]) == (2, 1, -1)
+    expect(caption).to_have_text(twin.view(**values).text)
+    lab.picture("attention_explorer_dragged")
+    print("redraw in the kernel:", lab.ask_kernel(f"[{kernel}.seconds, {kernel}.redraws]"))
+    lab.assert_quiet()
+
+
+def test_an_error_is_shown_and_passes(lab, server):
+    from playwright.sync_api import expect
+
+    cells = (
+        "import ipywidgets\nfrom facelab.explorers import Explorer, View\nfrom facelab.pictures.style import new_picture",
+        "def draw(depth):\n    if depth == 2:\n        raise ValueError('depth 2 has a fault')\n"
+        "    picture, axes = new_picture(3, 2)\n    axes[0, 0].plot([0, depth])\n    return View(picture, f'depth {depth}')",
+        "Explorer(draw, {'depth': ipywidgets.IntSlider(1, 0, 3, description='depth')})",
+    )
+    write_notebook(server.folder / "fault.ipynb", cells)
+    lab.open("fault.ipynb")
+    lab.run_all()
+    place = lab.scroll_to(2)
+    expect(place.locator(".facelab-caption")).to_have_text("depth 1")
+    handle = slider(place, "depth")
+    handle.focus()
+    lab.page.keyboard.press("ArrowRight")
+    expect(place.get_by_role("alert")).to_contain_text("depth 2 has a fault")
+    lab.page.keyboard.press("ArrowRight")
+    expect(place.locator(".facelab-caption")).to_have_text("depth 3")
+    expect(place.get_by_role("alert")).to_have_count(0)
+    lab.assert_quiet()
+
+
+def test_a_saved_page_moves_without_a_kernel(lab, twin, tmp_path):
+    from playwright.sync_api import expect
+
+    page = twin.save_page(tmp_path / "page.html", {"stage": [1, 2, 3], "landmark": [0, 2, 4]})
+    lab.page.goto(page.as_uri())
+    caption, picture = lab.page.locator("#caption"), lab.page.locator("#picture")
+    expect(caption).to_have_text(twin.view(stage=3, landmark=2).text)
+    first = picture.get_attribute("src")
+    lab.page.get_by_role("slider").nth(1).focus()
+    lab.page.keyboard.press("ArrowRight")
+    expect(caption).to_have_text(twin.view(stage=3, landmark=4).text)
+    assert picture.get_attribute("src") != first
+    assert picture.evaluate("picture => picture.naturalWidth") > 600
+    lab.picture("saved_page")
+    lab.assert_quiet()
+
+
+def test_an_uploaded_photograph(lab, server, tmp_path):
+    """A photograph is taken, and another refused in words."""
+    import numpy as np
+    from PIL import Image
+    from playwright.sync_api import expect
+    from skimage.data import astronaut
+
+    cells = (
+        "from facelab.explorers.photo import PhotoExplorer\nfrom small_cascade import Cascade",
+        "PhotoExplorer(Cascade())",
+    )
+    write_notebook(server.folder / "photo.ipynb", cells)
+    Image.fromarray(astronaut()[:300, 80:380]).save(tmp_path / "mine.jpg")
+    Image.fromarray(np.full((200, 200, 3), 90, dtype=np.uint8)).save(tmp_path / "wall.png")
+    lab.open("photo.ipynb")
+    lab.run_all()
+    place = lab.scroll_to(1)
+    caption, button = place.locator(".facelab-caption"), place.get_by_role("button", name="your own photograph")
+    expect(caption).to_contain_text("512 × 512 pixels")
+    with lab.page.expect_file_chooser() as chooser:
+        button.click()
+    chooser.value.set_files(tmp_path / "mine.jpg")
+    expect(caption).to_contain_text("300 × 300 pixels")
+    lab.picture("photograph")
+    with lab.page.expect_file_chooser() as chooser:
+        button.click()
+    chooser.value.set_files(tmp_path / "wall.png")
+    expect(place.get_by_role("alert")).to_contain_text("No face was found")
+    lab.picture("photograph_without_face")
+    lab.assert_quiet()

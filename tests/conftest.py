@@ -1,0 +1,63 @@
+"""For all tests: shapes in signatures are checked, the network is cut, real data and browsers are skipped or required."""
+
+import os
+import sys
+from pathlib import Path
+
+# One thread per process, before torch or numba are imported: tests run side by side.
+for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(variable, "1")
+os.environ.setdefault("MPLBACKEND", "agg")
+
+sys.path.insert(0, str(Path(__file__).parent / "support"))
+
+import jaxtyping
+
+KERNELS = tuple(f"facelab.worlds.faces.{name}" for name in ("rendering", "sensor", "shading"))
+hook = jaxtyping.install_import_hook("facelab", "typechecker.check").hook
+instrumented = hook.should_instrument
+hook.should_instrument = lambda name: instrumented(name) and name not in KERNELS  # numba compiles these and checks types itself
+
+import pytest
+from hypothesis import settings
+
+sys.modules.pop("sitecustomize", None)  # some Pythons come with one of their own
+import sitecustomize  # noqa: F401  (cuts the network)
+
+# Time limits per example fail on busy machines; the same examples on every run make a failure repeatable.
+settings.register_profile("facelab", deadline=None, derandomize=True)
+settings.load_profile("facelab")
+
+
+def pytest_addoption(parser):
+    parser.addoption("--require-real", action="store_true", help="a test that needs real faces fails where they are missing (also CI=true)")
+    parser.addoption("--require-browser", action="store_true", help="a browser test fails where there is no browser (also CI=true)")
+    parser.addoption("--golden", action="store_true", help="write the recorded metrics of the notebooks anew instead of comparing")
+
+
+def _required(config, marker: str) -> bool:
+    return config.getoption(f"--require-{marker}") or os.environ.get("CI", "").lower() in ("1", "true")
+
+
+def pytest_runtest_setup(item):
+    marker = item.get_closest_marker("real")
+    if marker is None:
+        return
+    from facelab.datasets import catalogue
+
+    for name in marker.args or ("p1",):
+        try:
+            catalogue.path(name)
+        except FileNotFoundError as error:
+            pytest.skip(str(error))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Where real faces or a browser are required, a skipped test is a failed one, whoever skipped it."""
+    report = yield
+    for marker in ("real", "browser"):
+        if report.skipped and not hasattr(report, "wasxfail") and item.get_closest_marker(marker) and _required(item.config, marker):
+            why = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+            report.outcome, report.longrepr = "failed", f"Required here, but skipped. {why}"
+    return report

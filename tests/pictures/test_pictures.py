@@ -1,0 +1,198 @@
+"""Figures show the numbers they are given, where they belong."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from facelab import pictures
+from facelab.batch import FaceBatch
+from facelab.markups import MARKUPS, conversion
+from facelab.pictures.curves import bootstrap_interval
+from facelab.pictures.maps import entropy, expectation
+from facelab.pictures.style import as_rgb
+
+GENERATOR = np.random.default_rng(0)
+IMAGES = GENERATOR.integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
+LANDMARKS = GENERATOR.uniform(4, 28, (5, 68, 2))
+
+
+def points_drawn(axes) -> list[np.ndarray]:
+    """Positions of all markers without a line."""
+    return [line.get_xydata() for line in axes.lines if line.get_linestyle() == "None"]
+
+
+def whole(picture) -> None:
+    """Nothing sticks out of the picture, nothing is empty."""
+    pixels = picture.rgb()
+    assert pixels.std() > 1
+    frame = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    assert (frame >= 60).mean() > 0.5
+
+
+class TestFaces:
+    def test_landmarks_are_drawn_where_they_are(self):
+        picture = pictures.show_faces(IMAGES, LANDMARKS, truth=LANDMARKS + 1, columns=3)
+        drawn = [points_drawn(axes) for axes in picture.axes[:5]]
+        for face, (truth, estimate) in enumerate(drawn):
+            assert np.allclose(truth, LANDMARKS[face] + 1) and np.allclose(estimate, LANDMARKS[face])
+        assert picture.axes[0].get_xlim() == (-0.5, 31.5) and picture.axes[0].get_ylim() == (31.5, -0.5)
+        whole(picture)
+
+    def test_a_batch_brings_its_landmarks(self):
+        batch = FaceBatch(IMAGES, LANDMARKS, np.arange(5))
+        assert np.allclose(points_drawn(pictures.show_faces(batch).axes[2])[0], LANDMARKS[2])
+        assert not points_drawn(pictures.show_faces(batch, landmarks=()).axes[2])
+
+    def test_each_face_may_have_its_own_markup(self):
+        mixed = [LANDMARKS[0], LANDMARKS[1, :5]]
+        drawn = [points_drawn(axes)[0] for axes in pictures.show_faces(IMAGES[:2], mixed).axes]
+        assert [len(points) for points in drawn] == [68, 5]
+
+    def test_tensors_and_gray_images(self):
+        gray = torch.rand(2, 1, 16, 16, requires_grad=True)
+        whole(pictures.show_faces(gray, torch.rand(2, 5, 2, requires_grad=True) * 16, captions=["a", "b"]))
+
+    @pytest.mark.parametrize("shape", [(2, 16, 16), (2, 1, 16, 16), (2, 3, 16, 16), (2, 16, 16, 3), (2, 16, 16, 1)])
+    def test_every_form_of_image(self, shape):
+        values = GENERATOR.random(shape)
+        assert as_rgb(values).shape == (2, 16, 16, 3)
+
+    def test_wrong_numbers_are_named(self):
+        with pytest.raises(ValueError, match="5 faces but landmarks for 4"):
+            pictures.show_faces(IMAGES, LANDMARKS[:4])
+        with pytest.raises(ValueError, match="captions for 1"):
+            pictures.show_faces(IMAGES, captions=["one"])
+        with pytest.raises(ValueError, match=r"\(16, 16\) cannot be drawn"):
+            pictures.show_faces(np.zeros((16, 16)))
+
+    def test_truth_shows_what_is_known(self):
+        known = {"parts": np.tile(np.arange(32, dtype=np.uint8) // 8, (5, 32, 1)), "visible": np.arange(5 * 68).reshape(5, 68) % 3 > 0}
+        known |= {"occluder": np.zeros((5, 32, 32), dtype=bool), "depth": np.full((5, 32, 32), np.inf)}
+        known["depth"][:, 8:24] = 9.0
+        known |= {"normals": np.zeros((5, 32, 32, 3)), "uv": np.full((5, 32, 32, 2), np.nan)}
+        batch = FaceBatch(IMAGES, LANDMARKS, np.arange(5), **known)
+        picture = pictures.show_truth(batch, 1, part_names=("background", "skin", "brows", "eyes"))
+        titles = [axes.get_title(loc="left") for axes in picture.axes]
+        assert f"68 landmarks, {int((~known['visible'][1]).sum())} hidden (open)" in titles
+        assert [text.get_text() for text in picture.legends[0].get_texts()] == ["background", "skin", "brows", "eyes"]
+        whole(picture)
+        photograph = pictures.show_truth(FaceBatch(IMAGES, LANDMARKS, np.arange(5)))
+        assert [axes.get_title(loc="left") for axes in photograph.axes][:3] == ["image", "68 landmarks", ""]
+
+
+class TestMaps:
+    def test_expectation_of_one_pixel_is_that_pixel(self):
+        one_hot = np.zeros((8, 8))
+        one_hot[2, 5] = 3.0
+        mean, covariance = expectation(one_hot, 8, 8)
+        assert np.allclose(mean, [5, 2]) and np.allclose(covariance, 0) and entropy(one_hot) == 0
+
+    def test_coarse_maps_are_placed_by_pixel_centres(self):
+        mean, _ = expectation(np.ones((4, 4)), 32, 32)
+        assert np.allclose(mean, 15.5)
+        one_hot = np.zeros((4, 4))
+        one_hot[0, 3] = 1
+        assert np.allclose(expectation(one_hot, 32, 32)[0], [27.5, 3.5])
+
+    def test_spread_and_entropy_of_an_even_map(self):
+        _, covariance = expectation(np.ones((8, 8)), 8, 8)
+        assert np.allclose(covariance, np.eye(2) * (64 - 1) / 12)
+        assert entropy(np.ones((8, 8))) == pytest.approx(6)
+
+    def test_maps_mark_expectation_and_truth(self):
+        maps = np.zeros((2, 68, 16, 16))
+        maps[:, :, 4, 6] = 1
+        picture = pictures.show_maps(IMAGES[0], maps, landmarks=[30, 8], truth=LANDMARKS[0])
+        ring, cross = [line.get_xydata() for line in picture.axes[0].lines]
+        assert np.allclose(ring, LANDMARKS[0, 30]) and np.allclose(cross, [[12.5, 8.5]])
+        assert picture.axes[0].get_title(loc="center") == "30 nose tip"
+        assert [picture.axes[row * 2].get_ylabel() for row in (0, 1)] == ["stage 1", "stage 2"]
+        whole(picture)
+
+    def test_strip_scales_the_truth_to_each_panel(self):
+        panels = {"coarse": GENERATOR.normal(size=(8, 8)), "fine": GENERATOR.random((32, 32))}
+        picture = pictures.show_strip(panels, IMAGES[0], signed=["coarse"], truth=np.array([15.5, 7.5]))
+        rings = [axes.lines[0].get_xydata()[0] for axes in picture.axes[:3]]
+        assert np.allclose(rings, [[15.5, 7.5], [3.5, 1.5], [15.5, 7.5]])
+        low, high = picture.axes[1].images[0].get_clim()
+        assert low == -high
+
+    def test_matrix_names_landmarks_and_regions(self):
+        picture = pictures.plot_matrix(conversion(68, 5), title="transfer")
+        axes = picture.axes[0]
+        assert [t.get_text() for t in axes.get_yticklabels()] == [name.replace("_", " ") for name in MARKUPS[5].names]
+        assert [t.get_text() for t in axes.get_xticklabels()] == [name.replace("_", " ") for name in MARKUPS[68].regions]
+        assert np.array_equal(axes.images[0].get_array(), conversion(68, 5))
+        whole(picture)
+
+
+class TestCurves:
+    def test_history_draws_what_was_measured(self):
+        frame = pd.DataFrame({"step": [1, 2, 3, 4], "loss": [4.0, 3, 2, 1], "error": [np.nan, 9, np.nan, 7], "seconds": [1, 2, 3, 4]})
+        picture = pictures.plot_history({"ours": frame, "theirs": frame * 2}, {"loss": "loss", "error": "error, %"})
+        assert np.allclose(picture.axes[1].lines[0].get_xydata(), [[2, 9], [4, 7]])
+        assert picture.axes[1].get_ylabel() == "error, %" and picture.axes[1].get_xlabel() == "step"
+        assert [axes.get_ylabel() for axes in pictures.plot_history(frame).axes] == ["loss", "error"]
+        pictures.plot_history(frame.rename(columns={"step": "frame"}), ["loss"], x="frame")  # a column of any name
+        with pytest.raises(ValueError, match="column 'accuracy'; there are"):
+            pictures.plot_history(frame, ["accuracy"])
+
+    def test_cumulative_error_is_the_share_of_faces(self):
+        picture = pictures.plot_cumulative_error({"ours": [4.0, 2.0, 8.0, 2.0]}, limit=10)
+        line = picture.axes[0].lines[0]
+        share = dict(zip(line.get_xdata(), line.get_ydata(), strict=True))
+        assert share[2.0] == 50 and share[4.0] == 75 and share[8.0] == 100
+        assert "mean 4.00 %" in picture.axes[0].get_legend().get_texts()[0].get_text()
+
+    def test_interval_covers_the_mean_as_often_as_it_says(self):
+        generator = np.random.default_rng(1)
+        covered = [low <= 5 <= high for low, high in (bootstrap_interval(generator.gamma(5, 1, 60), draws=400) for _ in range(200))]
+        assert 0.88 <= np.mean(covered) <= 0.99
+
+    def test_bars_are_as_long_as_their_means(self):
+        picture = pictures.plot_bars({"ours": [1.0, 3.0], "theirs": 4.0}, highlight="ours")
+        assert [bar.get_width() for bar in picture.axes[0].patches] == [2.0, 4.0]
+        whole(picture)
+
+    @pytest.mark.parametrize(("better", "expected"), [("lower", 50.0), ("higher", -50.0)])
+    def test_comparison_is_the_gain_over_the_baseline(self, better, expected):
+        theirs = np.linspace(8, 12, 50)
+        picture = pictures.plot_comparison({"theirs": (theirs / 2, theirs)}, better=better, margin=0.05)
+        assert picture.axes[0].lines[0].get_xdata()[0] == pytest.approx(expected)
+
+    def test_masking_table_writes_its_numbers(self):
+        picture = pictures.plot_masking([[1, 0], [1, 1]], {"here": [40.0, 6.0], "paper": [45.4, np.nan]}, branches=["coarse", "fine"])
+        written = [text.get_text() for text in picture.axes[1].texts]
+        assert written == ["40.0", "45.4", "6.0", ""]
+        assert [text.get_text() for text in picture.axes[0].texts] == ["on", "–", "on", "on"]
+
+
+class TestWiring:
+    @pytest.mark.parametrize(
+        "picture",
+        [
+            pictures.draw_sumnet(5, 80),
+            pictures.draw_rcn(3, 32),
+            pictures.draw_decafa(2, (68, 5), "mask"),
+            pictures.draw_decafa(fusion="none"),
+        ],
+    )
+    def test_boxes_stay_on_the_sheet_and_apart(self, picture):
+        whole(picture)
+        boxes = [patch.get_window_extent() for patch in picture.axes[0].patches if hasattr(patch, "get_boxstyle")]
+        width, height = picture.canvas.get_width_height()
+        assert all(box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width and box.y1 <= height for box in boxes)
+        assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+
+    def test_sizes_halve_level_by_level(self):
+        texts = [text.get_text() for text in pictures.draw_rcn(4, 64, 5).axes[0].texts]
+        assert [t for t in texts if t.startswith("features")] == [f"features {n}×{n}" for n in (64, 32, 16, 8)]
+
+
+def test_a_notebook_shows_a_picture_once_and_sharp():
+    picture = pictures.plot_bars({"a": 1.0}, width=4)
+    png, size = picture._repr_png_()
+    assert png.startswith(b"\x89PNG") and size["width"] == 384
+    assert int.from_bytes(png[16:20]) == 1.5 * 384
+    assert picture.png() == picture.png(), "the same picture is the same file"

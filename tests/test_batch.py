@@ -1,0 +1,108 @@
+"""The face batch: taking, joining, gray and colour."""
+
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+
+from facelab.batch import FaceBatch, concatenate
+
+
+def faces(n=4, size=8, points=68, seed=0, **known) -> FaceBatch:
+    rng = np.random.default_rng(seed)
+    return FaceBatch(
+        images=rng.integers(0, 256, (n, size, size, 3), dtype=np.uint8),
+        landmarks=rng.uniform(0, size, (n, points, 2)),
+        identity=np.arange(n),
+        names=tuple(f"face {seed} {i}" for i in range(n)),
+        **known,
+    )
+
+
+@pytest.fixture
+def batch() -> FaceBatch:
+    return faces(yaw=np.arange(4.0), parts=np.zeros((4, 8, 8), np.uint8), factors={"yaw": np.arange(4.0)})
+
+
+@pytest.mark.parametrize("index", [[2, 0], slice(1, 3), np.array([True, False, True, True]), 3, -1])
+def test_take_cuts_every_field_alike(batch, index):
+    taken = batch.take(index)
+    rows = np.atleast_1d(np.arange(4)[index])
+    assert len(taken) == len(rows)
+    assert (taken.images == batch.images[rows]).all() and (taken.landmarks == batch.landmarks[rows]).all()
+    assert taken.yaw.tolist() == taken.factors["yaw"].tolist() == rows.tolist()
+    assert taken.names == tuple(batch.names[i] for i in rows)
+    assert taken.depth is None and taken.parts.shape == (len(rows), 8, 8)
+
+
+def test_take_outside_the_batch_is_an_error(batch):
+    with pytest.raises(IndexError):
+        batch.take(4)
+
+
+def test_joining_the_pieces_restores_the_whole(batch):
+    joined = concatenate([batch.take([0, 1]), batch.take([2, 3])])
+    assert (joined.images == batch.images).all() and (joined.yaw == batch.yaw).all()
+    assert joined.names == batch.names
+
+
+def test_joined_sources_keep_their_people_apart(batch):
+    joined = concatenate([batch, faces(3, seed=1), faces(2, seed=2)])
+    assert len(np.unique(joined.identity)) == len(joined) == 9
+    assert joined.identity[:4].tolist() == batch.identity.tolist()
+
+
+def test_what_one_source_does_not_know_the_joined_batch_does_not_know(batch):
+    joined = concatenate([batch, faces(2, seed=1)])
+    assert joined.yaw is None and joined.parts is None
+    assert joined.names == batch.names + ("face 1 0", "face 1 1")
+    assert concatenate([batch, replace(faces(2), names=())]).names == ()
+
+
+def test_every_known_field_survives_joining():
+    n, k = 2, 68
+    arrays = {
+        "landmarks_3d": np.zeros((n, k, 3)),
+        "visible": np.ones((n, k), bool),
+        "gaze": np.zeros((n, 3)),
+        "depth": np.full((n, 8, 8), np.inf),
+        "normals": np.zeros((n, 8, 8, 3)),
+        "expression": np.zeros(n, int),
+    }
+    joined = concatenate([faces(n, **arrays), faces(n, **arrays)])
+    for name, value in arrays.items():
+        assert np.array_equal(getattr(joined, name), np.concatenate([value, value])), name
+    missing = {f.name for f in fields(FaceBatch) if getattr(joined, f.name) is None}
+    assert missing.isdisjoint(arrays)
+
+
+@pytest.mark.parametrize(
+    ("others", "words"),
+    [([], "at least one batch"), ([faces(), faces(size=9)], "differ in image size"), ([faces(), faces(points=5)], "mark-up")],
+)
+def test_what_cannot_be_joined_is_refused(others, words):
+    with pytest.raises(ValueError, match=words):
+        concatenate(others)
+
+
+def test_gray_is_luminance_between_zero_and_one():
+    batch = faces(1)
+    images = np.zeros((1, 8, 8, 3), np.uint8)
+    images[0, 0, :4] = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)]
+    gray = replace(batch, images=images).gray()
+    assert gray.shape == (1, 1, 8, 8) and gray.dtype == np.float32
+    assert gray[0, 0, 0, :5] == pytest.approx([0.299, 0.587, 0.114, 1, 0], abs=1e-6)
+
+
+def test_color_puts_channels_first():
+    batch = faces(2)
+    assert batch.color().shape == (2, 3, 8, 8) and batch.color().dtype == np.float32
+    assert (np.round(batch.color() * 255).transpose(0, 2, 3, 1) == batch.images).all()
+
+
+def test_the_markup_is_that_of_the_landmarks():
+    batch = faces()
+    assert batch.markup.size == 68
+    assert batch.landmarks_in(5).shape == (4, 5, 2)
+    with pytest.raises(ValueError, match="only 98"):
+        batch.landmarks_in(98)

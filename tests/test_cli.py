@@ -1,0 +1,207 @@
+import json
+import subprocess
+import sys
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+from facelab import cli, running
+
+PARAMETERS = 'preset = "quick"\nseed = 0\ndevice = "auto"\nsabotage = ""'
+CELL = """from facelab import claims
+baseline = [1.0, 2.0, 3.0, 4.0]
+factor = {"worse": 2.0, "as good": 1.0}.get(sabotage, 0.5)
+ours = [factor * b for b in baseline]
+better = claims.claim("Half the | error", ours=ours, baseline=baseline, better="lower", name="better", unit="%")"""
+
+
+def write(folder, slug, number, cells, sabotages):
+    content = new_notebook(cells=[new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]}), *map(new_code_cell, cells)])
+    content.metadata["facelab"] = dict(
+        slug=slug, part=1, number=number, title=slug.title(), paper="A. Author, 2020", seconds=30, memory_mb=300, sabotages=sabotages
+    )
+    nbformat.write(content, folder / f"{number}_{slug}.ipynb")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("notebooks")
+    write(folder, "halving", "11", [CELL, "claims.require(better)"], ["worse", "as good"])
+    write(folder, "forgetful", "12", [CELL, "assert sabotage != 'worse', 'a check'"], ["worse", "as good"])
+    write(folder, "broken", "13", ["undefined_name"], [])
+    return folder
+
+
+def facelab(*arguments, cwd=None):
+    """The command as a person types it; returns (exit code, stdout, stderr)."""
+    command = [sys.executable, "-m", "facelab.cli", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=running._kernel_environment({}, {"COLUMNS": "200"}))
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.fixture
+def typed(monkeypatch, capsys):
+    """The command within this process, which is faster."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["facelab", *map(str, arguments)])
+        monkeypatch.setattr(cli, "console", cli.Console(width=200))
+        monkeypatch.setattr(cli, "messages", cli.Console(width=200, stderr=True))
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        written = capsys.readouterr()
+        return stopped.value.code or 0, written.out, written.err
+
+    return call
+
+
+def test_run_shows_claims_keeps_copies_and_feeds_the_scoreboard(folder, tmp_path):
+    code, out, _ = facelab("run", "halving", "--notebooks", folder, "--output", tmp_path / "out")
+    assert code == 0
+    assert "Half the | error" in out and "+50.0%" in out and "met" in out
+    assert (tmp_path / "out" / "11_halving.ipynb").exists()
+    code, out, _ = facelab("scoreboard", "--from", tmp_path / "out")
+    assert code == 0
+    assert "halving" in out and "1.25%" in out and "2.5%" in out
+    code, out, _ = facelab("scoreboard", "--from", tmp_path / "out", "--json")
+    assert json.loads(out)[0]["verdict"] == "met"
+
+
+def test_run_all_in_parallel_fails_if_one_notebook_does(folder, tmp_path, typed):
+    code, out, err = typed("run", "--all", "--jobs", 2, "--notebooks", folder, "--output", tmp_path, "--json", "--seed", 4)
+    assert code == 1
+    runs = {run["slug"]: run for run in json.loads(out)}
+    assert {slug: run["passed"] for slug, run in runs.items()} == {"halving": True, "forgetful": True, "broken": False}
+    assert runs["broken"]["error"].startswith("NameError")
+    assert runs["halving"]["parameters"] == {"seed": 4}
+    assert "halving" in err  # progress
+
+
+def test_an_unmet_claim_fails_the_run_even_if_the_notebook_does_not_require_it(folder, tmp_path, typed):
+    code, out, _ = typed("run", "forgetful", "--set", "sabotage=as good", "--notebooks", folder, "--output", tmp_path)
+    assert code == 1
+    assert "not met" in out
+
+
+def test_sabotage_tells_what_caught_it(folder, typed):
+    code, out, _ = typed("sabotage", "halving", "forgetful", "--notebooks", folder, "--json", "--jobs", 2)
+    rows = {(row["notebook"], row["sabotage"]): row for row in json.loads(out)}
+    assert code == 0
+    assert len(rows) == 4
+    assert rows["halving", "worse"]["claims"] == ["better"]
+    assert rows["forgetful", "worse"]["error"].startswith("AssertionError: a check")
+
+
+def test_an_unnoticed_sabotage_fails(tmp_path, typed):
+    write(tmp_path, "blind", "14", ["x = 1", "undefined_name if sabotage == 'fault' else 0"], ["nothing", "fault"])
+    code, out, _ = typed("sabotage", "--all", "--notebooks", tmp_path)
+    assert code == 1
+    assert out.count("NO") == 2  # neither what nobody notices nor what merely crashes is caught
+
+
+def test_a_notebook_that_fails_untouched_catches_nothing(tmp_path, typed):
+    write(tmp_path, "failing", "18", ["assert False, 'always'"], ["one", "two"])
+    code, out, err = typed("sabotage", "failing", "--notebooks", tmp_path, "--json")
+    assert code == 1
+    assert not any(row["caught"] for row in json.loads(out))
+    assert "failing fails without any sabotage" in err and "always" in err
+
+
+def test_a_single_sabotage_is_not_enough(tmp_path, typed):
+    write(tmp_path, "lazy", "15", [], ["one"])
+    code, _, err = typed("sabotage", "lazy", "--notebooks", tmp_path)
+    assert code == 2
+    assert "at least two" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "halvin"], "There is no notebook 'halvin'. Did you mean: halving"),
+        (["run"], "either names, or --part P, or --all"),
+        (["run", "halving", "--all"], "either names, or --part P, or --all"),
+        (["run", "--part", "7"], "no notebook in part 7; there are parts [1]"),
+        (["run", "halving", "--set", "seeed=1"], "has no parameter 'seeed'; it has: preset='quick', seed=0"),
+        (["run", "halving", "--set", "seed"], "is not KEY=VALUE"),
+        (["run", "halving", "--preset", "fast"], "use quick or full"),
+        (["sabotage", "halving", "--set", "seed=x"], "seed of halving is a int"),
+        (["student", "halving"], "no cell tagged 'solution'"),
+    ],
+)
+def test_mistakes_get_one_clear_sentence(folder, typed, arguments, message):
+    code, out, err = typed(*arguments, "--notebooks", folder)
+    assert code == 2
+    assert message in err
+    assert "Traceback" not in err + out
+
+
+def test_list_for_people_and_for_programs(folder, typed):
+    _, out, _ = typed("list", "--notebooks", folder)
+    assert all(word in out for word in ("halving", "Forgetful", "A. Author, 2020", "0.5"))
+    _, out, _ = typed("list", "--json", "--notebooks", folder)
+    first = json.loads(out)[0]
+    assert {"slug", "part", "number", "title", "paper", "seeds", "minutes", "sabotages"} <= set(first)
+    assert (first["slug"], first["minutes"]) == ("halving", 0.5)
+
+
+def test_student_copy_is_written(tmp_path, typed):
+    write(tmp_path, "exercise", "16", ["answer = None"], [])
+    content = nbformat.read(tmp_path / "16_exercise.ipynb", as_version=4)
+    content.cells.append(new_code_cell("answer = 42", metadata={"tags": ["solution"]}))
+    nbformat.write(content, tmp_path / "16_exercise.ipynb")
+    code, _, _ = typed("student", "exercise", "--notebooks", tmp_path, "--output", tmp_path / "student")
+    assert code == 0
+    assert "42" not in (tmp_path / "student" / "16_exercise.ipynb").read_text()
+
+
+def test_strip_checks_and_strips(tmp_path, typed):
+    write(tmp_path, "messy", "17", ["1 + 1"], [])
+    path = tmp_path / "17_messy.ipynb"
+    assert typed("strip", "--check", "--notebooks", tmp_path)[0] == 0
+    content = nbformat.read(path, as_version=4)
+    content.cells[-1].outputs = [nbformat.v4.new_output("stream", text="2")]
+    nbformat.write(content, path)
+    code, out, _ = typed("strip", "--check", "--notebooks", tmp_path)
+    assert (code, out) == (1, "holds outputs: 17_messy.ipynb\n")
+    assert typed("strip", "--notebooks", tmp_path)[0] == 0
+    assert typed("strip", "--check", "--notebooks", tmp_path)[0] == 0
+
+
+def test_data_lists_every_set_and_explains_what_is_missing(typed, monkeypatch, tmp_path):
+    from facelab.datasets import catalogue
+
+    monkeypatch.setenv("FACELAB_DATA", str(tmp_path))
+    monkeypatch.setattr(catalogue, "cache_folder", lambda: tmp_path / "cache")
+    code, out, _ = typed("data", "list", "--json")
+    assert code == 0
+    places = {row["name"]: row["path"] for row in json.loads(out)}
+    assert list(places) == list(catalogue.entries())
+    assert places["p1"] == ""
+    assert places["astronaut"]  # comes with scikit-image
+    code, _, err = typed("data", "path", "p1")
+    assert code == 2
+    assert str(tmp_path) in err
+    code, _, err = typed("data", "path", "p2")
+    assert code == 2
+    assert "no data set 'p2'; the catalogue knows p1, " in err
+
+
+@pytest.mark.real
+def test_data_path_is_where_the_faces_are(typed):
+    from facelab.datasets import catalogue
+
+    code, out, _ = typed("data", "path", "p1")
+    assert code == 0
+    assert out.strip() == str(catalogue.path("p1"))
+
+
+def test_the_readme_is_written_between_its_marks_only():
+    first, last = cli.README_MARKS
+    table = cli.markdown_table([{"claim": "a | b", "gain": "+5%"}])
+    assert table == "| claim | gain |\n| --- | --- |\n| a \\| b | +5% |"
+    text = f"before\n{first}\nold\n{last}\nafter\n"
+    assert cli.write_between_marks(text, table) == f"before\n{first}\n\n{table}\n\n{last}\nafter\n"
+    assert cli.write_between_marks(cli.write_between_marks(text, table), table) == cli.write_between_marks(text, table)
+    with pytest.raises(ValueError, match="lacks the marks"):
+        cli.write_between_marks("no marks", table)

@@ -1,0 +1,397 @@
+"""One loop: it learns, repeats itself, resumes bit for bit, and runs several trainings alike however many workers."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from facelab.blocks import seeded
+from facelab.training import History, _batch_index, _load, _save, fit, fit_all, predict
+
+
+def line_data(samples=64):
+    x = torch.rand(samples, 3, generator=torch.Generator().manual_seed(0))
+    return x, x @ torch.tensor([[1.0], [-2.0], [0.5]]) + 0.3
+
+
+def small_model(seed=0):
+    with seeded(seed):
+        return nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Dropout(0.1), nn.Linear(8, 1))
+
+
+def noisy_loss(model, batch, generator):
+    """Draws from the generator, and dropout from the global one: both must survive a resume."""
+    x, y = batch
+    noise = 0.01 * torch.randn(x.shape, generator=generator, device=x.device)
+    return (model(x + noise) - y).square().mean()
+
+
+def train(steps=40, **options):
+    model = small_model()
+    history = fit(model, noisy_loss, line_data(), steps=steps, batch_size=16, learning_rate=1e-2, progress=False, **options)
+    return model, history
+
+
+def assert_same_weights(a, b):
+    for (name, first), second in zip(a.state_dict().items(), b.state_dict().values(), strict=True):
+        assert torch.equal(first, second), name
+
+
+def test_it_learns_and_records():
+    model, history = train(200, evaluate=lambda model: {"bias": model[-1].bias.item()}, every=50, name="line")
+    assert np.mean(history.loss[-10:]) < 0.2 * np.mean(history.loss[:5])
+    assert not model.training
+    frame = history.frame()
+    assert list(frame.columns) == ["step", "loss", "learning_rate", "seconds", "bias"]
+    assert len(frame) == len(history) == 200
+    assert frame["bias"].notna().to_numpy().nonzero()[0].tolist() == [49, 99, 149, 199]
+    assert (np.diff(frame["seconds"]) >= 0).all()
+
+
+def test_schedule_warms_up_and_ends_at_zero():
+    rates = train(200)[1].learning_rate
+    assert max(rates) == pytest.approx(1e-2, rel=0.01) and int(np.argmax(rates)) == 9
+    assert rates[0] == pytest.approx(1e-3) and rates[-1] < 1e-5
+
+
+def test_same_seed_same_weights_other_seed_others_and_no_trace_in_the_global_generator():
+    state = torch.get_rng_state()
+    first, history = train(seed=1)
+    torch.rand(7)
+    second, again = train(seed=1)
+    assert_same_weights(first, second)
+    assert history.loss == again.loss
+    assert not torch.equal(train(seed=2)[0][0].weight, first[0].weight)
+    torch.set_rng_state(state)
+    train()
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_batches_walk_through_permutations():
+    rows = torch.cat([_batch_index(10, 4, step, seed=0) for step in range(5)])
+    assert sorted(rows[:10].tolist()) == sorted(rows[10:].tolist()) == list(range(10))
+    assert rows[:10].tolist() != rows[10:].tolist()
+    assert len(_batch_index(3, 8, 2, seed=0)) == 8
+
+
+def test_dictionaries_are_batched_alike():
+    x, y = line_data()
+    model = small_model()
+
+    def loss(model, batch, generator):
+        return noisy_loss(model, (batch["x"], batch["y"]), generator)
+
+    fit(model, loss, {"x": x, "y": y}, steps=40, batch_size=16, learning_rate=1e-2, progress=False)
+    assert_same_weights(model, train()[0])
+
+
+def test_bad_data_is_refused():
+    x, y = line_data()
+    with pytest.raises(ValueError, match=r"\[63, 64\]"):
+        fit(small_model(), noisy_loss, (x, y[1:]), steps=1, progress=False)
+    with pytest.raises(ValueError, match="not empty"):
+        fit(small_model(), noisy_loss, (x[:0], y[:0]), steps=1, progress=False)
+
+
+def test_a_loss_that_explodes_stops_the_run():
+    with pytest.raises(FloatingPointError, match="learning rate"):
+        fit(small_model(), lambda model, batch, generator: model(batch[0]).mean() * torch.nan, line_data(), steps=5, progress=False)
+
+
+def test_progress_is_shown_unless_unwanted(capsys):
+    x, y = line_data()
+    fit(small_model(), noisy_loss, (x, y), steps=3, name="a line")
+    assert "a line" in capsys.readouterr().out
+    train(3)
+    captured = capsys.readouterr()
+    assert captured.out == captured.err == ""
+
+
+class Interrupted(Exception):
+    pass
+
+
+@pytest.mark.parametrize("at", [3, 10, 25])
+def test_resume_after_an_interruption_is_bit_identical(tmp_path, at):
+    uninterrupted, history = train(checkpoint_every=10)
+
+    def failing(model, batch, generator):
+        calls.append(1)
+        if len(calls) > at:
+            raise Interrupted
+        return noisy_loss(model, batch, generator)
+
+    calls = []
+    with pytest.raises(Interrupted):
+        fit(
+            small_model(),
+            failing,
+            line_data(),
+            steps=40,
+            batch_size=16,
+            learning_rate=1e-2,
+            checkpoint=tmp_path,
+            checkpoint_every=10,
+            progress=False,
+        )
+    resumed, again = train(checkpoint=tmp_path, checkpoint_every=10)
+    assert_same_weights(resumed, uninterrupted)
+    assert again.loss == history.loss and again.learning_rate == history.learning_rate
+    assert (np.diff(again.seconds) >= 0).all()
+
+
+def test_resume_is_bit_identical_for_convolutions(tmp_path):
+    """Their layout in memory is not that of the file."""
+
+    def job(**options):
+        with seeded(0):
+            model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 5, 3), nn.Flatten(), nn.LazyLinear(1))
+            model(images[:1])
+        fit(
+            model,
+            lambda model, batch, generator: model(batch[0]).square().mean(),
+            (images,),
+            steps=12,
+            batch_size=4,
+            progress=False,
+            **options,
+        )
+        return model
+
+    images = torch.rand(16, 1, 9, 9, generator=torch.Generator().manual_seed(0))
+    whole = job(checkpoint=tmp_path / "whole", checkpoint_every=5)
+    for stop in (5, 10):
+        folder = tmp_path / f"stop{stop}"
+        calls = []
+
+        def failing(model, batch, generator, calls=calls, stop=stop):
+            calls.append(1)
+            if len(calls) > stop + 1:
+                raise Interrupted
+            return model(batch[0]).square().mean()
+
+        with seeded(0):
+            model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 5, 3), nn.Flatten(), nn.LazyLinear(1))
+            model(images[:1])
+        with pytest.raises(Interrupted):
+            fit(model, failing, (images,), steps=12, batch_size=4, checkpoint=folder, checkpoint_every=5, progress=False)
+        assert_same_weights(job(checkpoint=folder, checkpoint_every=5), whole)
+
+
+def test_resume_restores_the_layout_of_every_moment_also_behind_a_parameter_without_gradient(tmp_path):
+    """Such a parameter has no moments, so moments are numbered with a gap; the loss must find the right ones behind it."""
+
+    class Spare(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.spare, self.first, self.second = (nn.Conv2d(channels, 4, 3) for channels in (1, 1, 4))
+
+        def forward(self, x):
+            return self.second(self.first(x))
+
+    def layouts(model, folder, steps=2):
+        optimizer = torch.optim.Adam(model.to(memory_format=torch.channels_last).parameters())
+        for _ in range(steps):
+            model(images).square().mean().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        _save(folder, model, optimizer, {}, History(loss=[0.0] * steps))
+        fresh = torch.optim.Adam(model.parameters())
+        _load(folder, model, fresh, {}, "")
+        return [
+            {key: (value.stride(), value) for key, value in moments.items()}
+            for moments in (o.state[parameter] for o in (optimizer, fresh) for parameter in model.second.parameters())
+        ]
+
+    images = torch.rand(4, 1, 9, 9, generator=torch.Generator().manual_seed(0))
+    with seeded(0):
+        weight, bias, weight_again, bias_again = layouts(Spare(), tmp_path)
+    for before, after in ((weight, weight_again), (bias, bias_again)):
+        assert set(before) == set(after) == {"step", "exp_avg", "exp_avg_sq"}
+        for key in before:
+            assert before[key][0] == after[key][0] and torch.equal(before[key][1], after[key][1]), key
+
+
+def test_checkpoint_is_safetensors_and_json_and_only_the_newest_is_kept(tmp_path):
+    train(checkpoint=tmp_path, checkpoint_every=10)
+    (folder,) = tmp_path.iterdir()
+    assert folder.name == "step-000040"
+    assert sorted(path.name for path in folder.iterdir()) == ["optimizer.safetensors", "run.json", "weights.safetensors"]
+    assert json.loads((folder / "run.json").read_text())["run"]["steps"] == 40
+
+
+def test_a_finished_run_is_loaded_not_repeated(tmp_path):
+    finished, history = train(checkpoint=tmp_path)
+    loaded = small_model()
+    again = fit(
+        loaded,
+        lambda *_: pytest.fail("trained again"),
+        line_data(),
+        steps=40,
+        batch_size=16,
+        learning_rate=1e-2,
+        checkpoint=tmp_path,
+        progress=False,
+    )
+    assert_same_weights(loaded, finished)
+    assert again == history
+
+
+def test_checkpoint_of_another_run_is_refused(tmp_path):
+    train(checkpoint=tmp_path)
+    with pytest.raises(ValueError, match="steps = 40 there, 50 here"):
+        train(50, checkpoint=tmp_path)
+
+
+def test_half_written_checkpoints_are_ignored(tmp_path):
+    unfinished = tmp_path / ".unfinished-abc"
+    unfinished.mkdir()
+    (unfinished / "run.json").write_text("{")
+    assert_same_weights(train(checkpoint=tmp_path)[0], train()[0])
+    assert not unfinished.exists()
+
+
+KILLED = textwrap.dedent(
+    """
+    import sys, time
+    sys.path.insert(0, sys.argv[2])
+    from tests.test_training import line_data, noisy_loss, small_model
+    from facelab.training import fit
+
+    def slow(model, batch, generator):
+        time.sleep(0.004)
+        return noisy_loss(model, batch, generator)
+
+    options = {"steps": 400, "batch_size": 16, "learning_rate": 1e-2, "checkpoint_every": 1, "progress": False}
+    fit(small_model(), slow, line_data(), checkpoint=sys.argv[1], **options)
+    """
+)
+
+
+def test_resume_after_kill_nine(tmp_path, request):
+    """Killed at any moment, also while it writes: it writes at every step."""
+    folder, script = tmp_path / "run", tmp_path / "killed.py"
+    script.write_text(KILLED)
+    process = subprocess.Popen([sys.executable, script, folder, request.config.rootpath])
+    deadline = time.monotonic() + 300
+    while not (folder.exists() and any(int(path.name[5:]) >= 20 for path in folder.glob("step-*"))):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    made = max(int(path.name[5:]) for path in folder.glob("step-*"))
+    assert 20 <= made < 400
+    resumed, history = train(400, checkpoint=folder, checkpoint_every=100)
+    whole, reference = train(400)
+    assert_same_weights(resumed, whole)
+    assert history.loss == reference.loss
+
+
+def test_two_devices_learn_the_same_as_one():
+    """Two processes on the CPU, each with half of every batch; gradients are averaged."""
+
+    def loss(model, batch, generator):
+        return (model(batch[0]) - batch[1]).square().mean()
+
+    def run(devices):
+        with seeded(0):
+            model = nn.Linear(3, 1)
+        history = fit(model, loss, line_data(), steps=20, batch_size=16, device="cpu", devices=devices, progress=False)
+        return model, history
+
+    one, two = run(1)[0], run(2)[0]
+    torch.testing.assert_close(one.weight, two.weight, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(one.bias, two.bias, atol=1e-5, rtol=1e-4)
+
+
+def test_fit_all_gives_the_same_whatever_the_workers():
+    scale = 0.5  # a closure, as in a notebook cell
+
+    def job(seed):
+        def loss(model, batch, generator):
+            return scale * noisy_loss(model, batch, generator)
+
+        def run():
+            model = small_model()
+            history = fit(model, loss, line_data(), steps=30, batch_size=16, seed=seed, progress=True)
+            return model, history, torch.rand(1)
+
+        return run
+
+    jobs = {f"seed {seed}": job(seed) for seed in (2, 0, 1)}
+    here, there = fit_all(jobs, workers=1, progress=False), fit_all(jobs, workers=2, progress=False)
+    assert list(here) == list(there) == list(jobs)
+    for name in jobs:
+        assert_same_weights(here[name][0], there[name][0])
+        assert here[name][1].loss == there[name][1].loss
+        assert torch.equal(here[name][2], there[name][2])
+    assert not torch.equal(here["seed 0"][0][0].weight, here["seed 1"][0][0].weight)
+
+
+def test_fit_all_shows_one_bar_and_hides_those_of_the_jobs(capsys):
+    fit_all(
+        {"a": lambda: train(2, name="inner"), "b": lambda: fit(small_model(), noisy_loss, line_data(), steps=2, name="inner")}, workers=1
+    )
+    out = capsys.readouterr().out
+    assert "2/2" in out and "inner" not in out
+
+
+def test_a_failing_job_says_why():
+    def bad():
+        raise Interrupted("this one")
+
+    with pytest.raises(Exception, match="this one"):
+        fit_all({"a": bad, "b": bad}, workers=2, progress=False)
+
+
+NOTEBOOK = [
+    "import torch\nfrom torch import nn\nfrom facelab.training import fit, fit_all\nfrom facelab.blocks import seeded\nslope = 3.0",
+    "class Line(nn.Module):\n"
+    "    def __init__(self):\n        super().__init__()\n        self.layer = nn.Linear(1, 1)\n"
+    "    def forward(self, x):\n        return self.layer(x)\n"
+    "def loss(model, batch, generator):\n    return (model(batch[0]) - slope * batch[0]).square().mean()\n"
+    "data = (torch.linspace(-1, 1, 32)[:, None],)",
+    "def job(seed):\n"
+    "    def run():\n        with seeded(seed):\n            model = Line()\n"
+    "        history = fit(model, loss, data, steps=20, seed=seed)\n        return model, history\n"
+    "    return run\n"
+    "jobs = {seed: job(seed) for seed in range(3)}\n"
+    "there = fit_all(jobs, workers=2)",
+    "here = fit_all(jobs, workers=1)\n"
+    "assert all(isinstance(there[seed][0], Line) for seed in jobs)\n"
+    "assert all(torch.equal(here[seed][0].layer.weight, there[seed][0].layer.weight) for seed in jobs)\n"
+    "assert [here[seed][1].loss for seed in jobs] == [there[seed][1].loss for seed in jobs]\n"
+    "print('identical')",
+]
+
+
+def test_fit_all_carries_what_notebook_cells_define():
+    import nbclient
+    import nbformat
+
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in NOTEBOOK])
+    nbclient.NotebookClient(notebook, timeout=600).execute()
+    assert "identical" in "".join(output.get("text", "") for output in notebook.cells[-1].outputs)
+    streams = {output.get("name") for cell in notebook.cells for output in cell.outputs}
+    assert "stderr" not in streams, [output for cell in notebook.cells for output in cell.outputs]
+
+
+def test_predict_in_batches_without_gradients():
+    model = small_model().train()
+    x, _ = line_data()
+    whole = predict(model, x.numpy(), batch_size=1000)
+    assert model.training and not whole.requires_grad
+    torch.testing.assert_close(predict(model, x, batch_size=7), whole)
+    torch.testing.assert_close(predict(model, x, read=lambda output: output * 2), 2 * whole)
+
+
+def test_an_empty_history_has_an_empty_table():
+    assert len(History()) == 0 and History().frame().empty

@@ -1,0 +1,93 @@
+"""The zoo: what the cards say is what the networks do, on real people whom no training saw."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from facelab import datasets, zoo
+from facelab.claims import relative_gain
+from facelab.worlds import faces
+
+NAMES = tuple(zoo.RECIPES)
+
+
+def test_every_recipe_is_in_the_zoo():
+    assert set(zoo.names()) == set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_card_states_how_the_network_was_made_and_the_weights_are_small(name):
+    about = zoo.card(name)
+    recipe = zoo.RECIPES[name]
+    assert about["command"] == f"python -m facelab.zoo train {name} --seed {about['seed']}"
+    for key in ("steps", "batch_size", "learning_rate", "start"):
+        assert about[key] == getattr(recipe, key)
+    assert about["seconds"] > 0 and about["data"] and about["source"]
+    assert (zoo.FOLDER / f"{name}.safetensors").stat().st_size < 2_000_000
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_networks_find_rendered_faces(name):
+    batch = faces.render(64, seed=12345, size=zoo.SIZE, yaw=(-20, 20), channels=(), hand=0, mask=0, patch=0)
+    mean_shape = zoo.load("cnn_real").mean_shape.numpy()
+    guess = (
+        np.linalg.norm(batch.landmarks - mean_shape, axis=-1).mean()
+        / np.linalg.norm(batch.landmarks[:, 36] - batch.landmarks[:, 45], axis=-1).mean()
+    )
+    assert zoo.errors(zoo.load(name), batch).mean() < 100 * guess / 1.5
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("name", NAMES)
+def test_scores_on_the_card_can_be_measured_again(name):
+    told, measured = zoo.card(name)["scores"], zoo.scores(zoo.load(name))
+    same = measured["data"] == told["data"]  # the whole set upstream has more frames than the part the cards were measured on
+    assert measured["nme_percent"] == pytest.approx(told["nme_percent"], abs=0.02 if same else 0.7)  # convolutions differ by processor
+    assert measured["interval_95_percent"] == pytest.approx(told["interval_95_percent"], abs=0.05 if same else 1.0)
+
+
+@pytest.mark.real
+def test_figures_to_beat_on_real_people_never_seen():
+    test = datasets.p1("test", zoo.SIZE)
+    errors = {name: zoo.errors(zoo.load(name), test) for name in NAMES}
+    gain, low, _ = relative_gain(errors["decafa_real"], errors["cnn_real"], better="lower")
+    assert gain > 0.03 and low > 0  # guards what is reached; the aim is 0.15 (README)
+    assert errors["decafa_faces"].mean() < 6.2  # guards what is reached; the aim is 5.6 (README)
+    assert errors["decafa_rendered"].mean() < 11
+
+
+@pytest.mark.real
+def test_no_test_person_is_in_the_training_data():
+    seen = set(datasets.p1_people("train")) | set(datasets.p1_people("validation"))
+    assert not seen & set(datasets.p1_people("test"))
+
+
+def test_training_writes_weights_and_card_and_gives_the_same_twice(tmp_path, monkeypatch):
+    monkeypatch.setattr(zoo, "FOLDER", tmp_path)
+    monkeypatch.setattr(zoo, "scores", lambda model: {})
+    small = dataclasses.replace(zoo.RECIPES["decafa_rendered"], rendered=12, steps=2, batch_size=4)
+    monkeypatch.setitem(zoo.RECIPES, "small", small)
+    first = zoo.train("small", seed=3, checkpoint=tmp_path / "a", progress=False)
+    weights = zoo.load("small").state_dict()
+    zoo.train("small", seed=3, checkpoint=tmp_path / "b", progress=False)
+    assert all(torch.equal(value, weights[key]) for key, value in zoo.load("small").state_dict().items())
+    assert json.loads((tmp_path / "small.json").read_text()) == {**first, "arguments": json.loads(json.dumps(first["arguments"]))}
+
+
+def test_unknown_names_are_told():
+    with pytest.raises(ValueError, match="decafa_faces"):
+        zoo.train("decafa")
+    with pytest.raises(ValueError, match="no 'decafa'"):
+        zoo.load("decafa")
+
+
+def test_the_readme_says_what_the_cards_say():
+    readme = (zoo.FOLDER.parent.parent / "README.md").read_text(encoding="utf-8")
+    assert zoo.table() in readme, "paste the output of `python -m facelab.zoo table` into README.md"
+
+
+def test_cards_name_sources_that_can_be_checked_out():
+    assert not [name for name in zoo.names() if "dirty" in zoo.card(name)["source"]]
