@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from joblib import Parallel, delayed
+from joblib.externals.loky import get_reusable_executor
 from lightning_fabric import Fabric
 from lightning_fabric.strategies import DDPStrategy
 from safetensors.torch import load_file, save_file
@@ -304,13 +305,16 @@ def fit_all(jobs: Mapping[str, Callable[[], Any]], workers: int = 2, progress: b
         workers: processes; 1 runs everything here.
         progress: show one bar that counts finished jobs; the bars of the jobs stay hidden.
     """
-    if workers == 1 or len(jobs) <= 1:
+    side_by_side = workers > 1 and len(jobs) > 1
+    if not side_by_side:
         finished: Any = (_run_job(name, job) for name, job in jobs.items())
     else:
         parallel = Parallel(n_jobs=min(workers, len(jobs)), backend="loky", return_as="generator_unordered", max_nbytes=None)
         finished = parallel(delayed(_run_job)(name, job) for name, job in jobs.items())
     bar = tqdm(finished, total=len(jobs), desc="trainings", file=sys.stdout, ncols=100, disable=not progress or _quiet.get())
     results = dict(bar)
+    if side_by_side:
+        get_reusable_executor().shutdown()  # idle workers would keep half a gigabyte each
     return {name: results[name] for name in jobs}
 
 
@@ -318,7 +322,7 @@ def predict(
     model: Callable[[Tensor], Any],
     images: Tensor | np.ndarray,
     read: Callable[[Any], Tensor] = lambda output: output,
-    batch_size: int = 128,
+    batch_size: int = 32,
 ) -> Tensor:
     """`read(model(images))` in batches, without gradients, on the device of the model; the result comes to the CPU.
 

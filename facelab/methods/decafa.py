@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from facelab.blocks import UNet, expected_position, landmark_loss, spatial_softmax
+from facelab.blocks import UNet, conv_norm_relu, expected_position, landmark_loss, spatial_softmax
 
 FUSIONS = ("none", "mask", "deep")
 HEADS = ("chained", "independent")
@@ -92,8 +91,8 @@ class DeCaFA(nn.Module):
         fusion: input of the next stage, beside the image: "deep" attention x features (default), "mask" attention x image,
             "none" the maps of the finest mark-up, each scaled to a highest value of 1.
         heads: "chained" transfer layers or "independent" ones.
-        stride: input pixels per map pixel; above 1 the pixels of a stride x stride block become channels first, and the
-            cascade runs at that resolution (faster; the paper has 1).
+        stride: input pixels per map pixel; above 1 a strided convolution (the stem) makes `channels[0]` channels out of the image
+            first, and the cascade sees these and runs at that resolution (faster; the paper has 1).
         gain: of the transfer layers; 10 halves the number of steps that 1 needs.
 
     Raises:
@@ -117,7 +116,8 @@ class DeCaFA(nn.Module):
         if stages < 1 or not markups:
             raise ValueError(f"A cascade needs at least one stage and one mark-up; got stages = {stages}, markups = {markups}.")
         self.fusion, self.stride, self.finest = fusion, stride, max(markups)
-        image_channels = in_channels * stride**2
+        image_channels = in_channels if stride == 1 else channels[0]
+        self.stem = nn.Identity() if stride == 1 else conv_norm_relu(in_channels, channels[0], stride)
         fused_channels = {"none": self.finest, "mask": image_channels, "deep": channels[0]}[fusion]
         inputs = [image_channels] + [image_channels + fused_channels] * (stages - 1)
         self.unets = nn.ModuleList(UNet(width, channels) for width in inputs)
@@ -139,16 +139,17 @@ class DeCaFA(nn.Module):
         attention = attention or {}
         if attention and self.fusion == "none":
             raise ValueError("With fusion = 'none' there is no merged attention to replace; use 'mask' or 'deep'.")
-        image = F.pixel_unshuffle(images, self.stride)
-        outputs, inputs = [], image
+        image = inputs = self.stem(images)
+        outputs: list[StageOutput] = []
         for stage, (unet, transfer) in enumerate(zip(self.unets, self.transfers, strict=True)):
+            if outputs:
+                inputs = torch.cat([image, self.fuse(image, outputs[-1])], dim=1)
             features = unet(inputs)
             logits = transfer(features)
             maps = {size: spatial_softmax(scores) for size, scores in logits.items()}
             landmarks = {size: expected_position(map_, self.stride) for size, map_ in maps.items()}
             merged = attention.get(stage, merge_attention(maps[self.finest]))
             outputs.append(StageOutput(features, logits, maps, landmarks, merged))
-            inputs = torch.cat([image, self.fuse(image, outputs[-1])], dim=1)
         return outputs
 
     def fuse(self, image: Float[Tensor, "B C h w"], output: StageOutput) -> Float[Tensor, "B D h w"]:
