@@ -3,15 +3,15 @@
 from facelab.blocks.augmentation import augment
 from facelab.blocks.heatmaps import argmax_position, expected_position, heatmap_nll, one_hot_maps, pixel_index, spatial_softmax
 from facelab.blocks.landmarks import ConvRegressor, convert_landmarks, interocular_distance, landmark_loss
+from facelab.blocks.light import standardise
 from facelab.blocks.parameters import count_parameters, matched_width, seeded
-from facelab.blocks.unet import UNet, conv_norm_relu
+from facelab.blocks.unet import UNet
 
 __all__ = [
     "ConvRegressor",
     "UNet",
     "argmax_position",
     "augment",
-    "conv_norm_relu",
     "convert_landmarks",
     "count_parameters",
     "expected_position",
@@ -23,4 +23,5 @@ __all__ = [
     "pixel_index",
     "seeded",
     "spatial_softmax",
+    "standardise",
 ]

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from facelab.blocks.light import standardise
 from facelab.blocks.unet import conv_norm_relu
 from facelab.markups import conversion, markup
 
@@ -82,5 +83,5 @@ class ConvRegressor(nn.Module):
 
     def forward(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B K 2"]:
         """Landmarks in pixels."""
-        offset = self.linear(self.features(images)).unflatten(-1, (-1, 2))
+        offset = self.linear(self.features(standardise(images))).unflatten(-1, (-1, 2))
         return self.mean_shape + self.size * offset

@@ -9,20 +9,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 
-def conv_norm_relu(in_channels: int, out_channels: int, stride: int = 1) -> nn.Sequential:
-    """Convolution, group norm (groups of 4 channels where they divide), ReLU.
+def conv_norm_relu(in_channels: int, out_channels: int) -> nn.Sequential:
+    """3x3 convolution, group norm (groups of 4 channels where they divide), ReLU.
 
     Group norm, not batch norm: data sets that alternate between steps would mix their batch statistics.
-
-    Args:
-        in_channels, out_channels: of the convolution.
-        stride: 1 for a 3x3 convolution; above, the image shrinks by this factor, and the kernel is twice as wide (less one where
-            stride is odd) so that each output pixel looks at the middle of its stride x stride block.
     """
     groups = out_channels // 4 if out_channels % 4 == 0 else 1
-    side = 3 if stride == 1 else 2 * stride - stride % 2
-    convolution = nn.Conv2d(in_channels, out_channels, side, stride, padding=(side - stride + 1) // 2, bias=False)
-    return nn.Sequential(convolution, nn.GroupNorm(groups, out_channels), nn.ReLU(inplace=True))
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False), nn.GroupNorm(groups, out_channels), nn.ReLU(inplace=True)
+    )
 
 
 class UNet(nn.Module):

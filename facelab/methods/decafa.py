@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from facelab.blocks import UNet, conv_norm_relu, expected_position, landmark_loss, spatial_softmax
+from facelab.blocks import UNet, expected_position, landmark_loss, spatial_softmax, standardise
 
 FUSIONS = ("none", "mask", "deep")
 HEADS = ("chained", "independent")
@@ -91,8 +92,8 @@ class DeCaFA(nn.Module):
         fusion: input of the next stage, beside the image: "deep" attention x features (default), "mask" attention x image,
             "none" the maps of the finest mark-up, each scaled to a highest value of 1.
         heads: "chained" transfer layers or "independent" ones.
-        stride: input pixels per map pixel; above 1 a strided convolution (the stem) makes `channels[0]` channels out of the image
-            first, and the cascade sees these and runs at that resolution (faster; the paper has 1).
+        stride: input pixels per map pixel; above 1 the pixels of a stride x stride block become channels first, and the
+            cascade runs at that resolution (faster; the paper has 1).
         gain: of the transfer layers; 10 halves the number of steps that 1 needs.
 
     Raises:
@@ -116,8 +117,7 @@ class DeCaFA(nn.Module):
         if stages < 1 or not markups:
             raise ValueError(f"A cascade needs at least one stage and one mark-up; got stages = {stages}, markups = {markups}.")
         self.fusion, self.stride, self.finest = fusion, stride, max(markups)
-        image_channels = in_channels if stride == 1 else channels[0]
-        self.stem = nn.Identity() if stride == 1 else conv_norm_relu(in_channels, channels[0], stride)
+        image_channels = in_channels * stride**2
         fused_channels = {"none": self.finest, "mask": image_channels, "deep": channels[0]}[fusion]
         inputs = [image_channels] + [image_channels + fused_channels] * (stages - 1)
         self.unets = nn.ModuleList(UNet(width, channels) for width in inputs)
@@ -139,7 +139,7 @@ class DeCaFA(nn.Module):
         attention = attention or {}
         if attention and self.fusion == "none":
             raise ValueError("With fusion = 'none' there is no merged attention to replace; use 'mask' or 'deep'.")
-        image = inputs = self.stem(images)
+        image = inputs = F.pixel_unshuffle(standardise(images), self.stride)
         outputs: list[StageOutput] = []
         for stage, (unet, transfer) in enumerate(zip(self.unets, self.transfers, strict=True)):
             if outputs:

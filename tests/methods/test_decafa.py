@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from facelab.blocks import convert_landmarks, seeded
+from facelab.blocks import convert_landmarks, seeded, standardise
 from facelab.methods.decafa import DeCaFA, StageOutput, TransferLayers, decafa_loss, increasing_weights, merge_attention
 
 SIZE = 24
@@ -118,14 +118,14 @@ def test_deep_fusion_with_attention_one_is_a_plain_stack():
     model = build()
     ones = torch.ones(2, 1, SIZE, SIZE)
     first, second = model(images(), attention={0: ones})
-    plain = model.unets[1](torch.cat([images(), first.features], dim=1))
+    plain = model.unets[1](torch.cat([standardise(images()), first.features], dim=1))
     torch.testing.assert_close(second.features, plain)
 
 
 def test_deep_fusion_with_attention_zero_sees_the_image_alone():
     model = build()
     _, second = model(images(), attention={0: torch.zeros(2, 1, SIZE, SIZE)})
-    alone = model.unets[1](torch.cat([images(), torch.zeros(2, 4, SIZE, SIZE)], dim=1))
+    alone = model.unets[1](torch.cat([standardise(images()), torch.zeros(2, 4, SIZE, SIZE)], dim=1))
     torch.testing.assert_close(second.features, alone)
 
 
@@ -147,8 +147,9 @@ def test_mask_and_none_fusion_by_hand():
         model = build(fusion=fusion)
         first, second = model(images())
         maps = first.maps[68]
-        fused = first.attention * images() if fusion == "mask" else maps / maps.amax(dim=(2, 3), keepdim=True)
-        torch.testing.assert_close(second.features, model.unets[1](torch.cat([images(), fused], dim=1)))
+        image = standardise(images())
+        fused = first.attention * image if fusion == "mask" else maps / maps.amax(dim=(2, 3), keepdim=True)
+        torch.testing.assert_close(second.features, model.unets[1](torch.cat([image, fused], dim=1)))
 
 
 @pytest.mark.parametrize("fusion", ["none", "mask", "deep"])
