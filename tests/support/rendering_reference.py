@@ -1,4 +1,4 @@
-"""The same pictures by plain numpy, slowly: tests hold the fast kernels against it.
+"""Rendered faces by plain numpy, slowly: tests hold the fast kernels of `facelab.worlds.faces` against it.
 
 Independent of `rendering`: lids, pose, landmarks, crop, normals, the z-buffer (every triangle over every pixel of its box)
 and the interpolation. Shared: the formulas of one pixel's colour (`shading`), the shadows' depth map, and the sensor.
