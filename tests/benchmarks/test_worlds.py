@@ -1,6 +1,5 @@
-"""Speed of the worlds on one core. The figures that count are those printed on a quiet machine:
-at least 1500 fully labelled faces of 64x64 pixels per second, 700 of 128x128. A machine shared with others is slower, so what is
-asserted is a floor well below, and that the cost grows in proportion to faces and to pixels.
+"""Speed of the worlds on one core: at least 1500 fully labelled faces of 64x64 pixels per second, 700 of 128x128, and a cost that
+grows in proportion to faces and to pixels. It is the process's own time that counts, so other work on the machine matters little.
 """
 
 import time
@@ -10,8 +9,8 @@ import pytest
 from facelab.explorers.world import CHANNELS, WorldExplorer
 from facelab.worlds import digits, faces, shapes
 
-FLOOR = {64: 500, 128: 200}
-"""Faces per second, a third of the target: what even a busy machine must do."""
+TARGET = {64: 1500, 128: 700}
+"""Faces per second."""
 process_time = pytest.mark.benchmark(timer=time.process_time)
 
 
@@ -32,7 +31,7 @@ def test_fully_labelled_faces(benchmark, size):
     benchmark.pedantic(lambda: faces.render(count, seed=0, size=size), rounds=7, warmup_rounds=1)
     rate = count / benchmark.stats["min"]
     benchmark.extra_info["faces per second"] = round(rate)
-    assert rate > FLOOR[size]
+    assert rate > TARGET[size]
 
 
 @process_time
@@ -40,7 +39,7 @@ def test_faces_with_landmarks_only(benchmark):
     benchmark.pedantic(lambda: faces.render(256, seed=0, size=64, channels=()), rounds=5, warmup_rounds=1)
     rate = 256 / benchmark.stats["min"]
     benchmark.extra_info["faces per second"] = round(rate)
-    assert rate > FLOOR[64]
+    assert rate > TARGET[64]
 
 
 def test_cost_is_linear_in_faces():

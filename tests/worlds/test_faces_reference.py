@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from rendering_reference import render_reference
 
 from facelab.worlds import faces
-from facelab.worlds.faces.rendering_reference import render_reference
 
 CASES = [
     {},

@@ -17,8 +17,7 @@ of the face, scaled to 0..1: (0.5, 0.5) in front, v upwards. A landmark is visib
 front of it at its pixel, no occluder covers the pixel, and it lies inside the image.
 
 How it is made: a closed-form head (`template`) and the other meshes (`anatomy`), displacement fields of shape factors and
-action units (`motion`), a matrix product per batch (`geometry`), numba kernels (`rendering`, `shading`, `sensor`) and the
-same by plain numpy (`rendering_reference`).
+action units (`motion`), a matrix product per batch (`geometry`), and numba kernels (`rendering`, `shading`, `sensor`).
 """
 
 from facelab.worlds.faces.anatomy import PARTS

@@ -19,7 +19,6 @@ from facelab.worlds.faces.looks import light_direction, looks, sensor_settings
 from facelab.worlds.faces.randomness import hashed
 from facelab.worlds.faces.rendering import Channels, Pose, Static, render_faces
 from facelab.worlds.faces.sampling import draw
-from facelab.worlds.faces.sensor import expose
 from facelab.worlds.faces.textures import atlas, projected
 
 CHANNELS = ("parts", "occluder", "depth", "normals", "uv")
@@ -34,10 +33,12 @@ def static_arrays() -> Static:
     rig = geometry.rig()
     world, group = rig.world, rig.world.group
     rings = np.array([[group[f"{side}eye_{k}"] for k in range(4)] for side in ("right_", "")])
-    floats = [np.ascontiguousarray(a, np.float32) for a in (world.rest, world.head, world.lip, world.shade)]
-    integers = [np.ascontiguousarray(a, np.int32) for a in (world.kind, world.triangles, world.part, world.object)]
     return Static(
-        *(*floats, *integers, np.ascontiguousarray(world.flat, np.bool_), rings.astype(np.int32)),
+        **{name: np.ascontiguousarray(getattr(world, name), np.float32) for name in ("rest", "head", "lip", "shade")},
+        **{name: np.ascontiguousarray(getattr(world, name), np.int32) for name in ("kind", "part", "object")},
+        triangles=np.ascontiguousarray(world.triangles, np.uint32),  # numba need not look for negative indices
+        flat=np.ascontiguousarray(world.flat, np.bool_),
+        rings=rings.astype(np.int32),
         eyeballs=np.array([group["right_eyeball"], group["left_eyeball"]], np.int32),
         eye_centres=np.array([group["right_eye_centre"][0], group["left_eye_centre"][0]], np.int32),
         **{name: getattr(rig, name) for name in ("landmark_vertex", "landmark_weight", "path_vertex", "path_weight", "path_outward")},
@@ -94,42 +95,55 @@ def shown_objects(values: Mapping[str, np.ndarray]) -> Bool[np.ndarray, "n O"]:
     return shown
 
 
-def render_arrays(values: dict[str, np.ndarray], size: int, truth: bool, raw: bool = False) -> dict[str, np.ndarray]:
+def render_arrays(values: dict[str, np.ndarray], size: int, truth: bool, raw: bool = False, workers: int = 1) -> dict[str, np.ndarray]:
     """Images and truth of the faces with the given factors; adds the crop to `values`."""
-    rig, n = geometry.rig(), len(values["yaw"])
-    # always a product of _CHUNK rows: another number of rows would round otherwise, and an item must not depend on its batch
-    coefficients = np.zeros((max(n, _CHUNK), len(rig.basis)), np.float32)
-    coefficients[:n] = geometry.coefficients(values)
-    vertices = (rig.mean + (coefficients @ rig.basis)[:n]).reshape(n, -1, 3)
+    rig, static, n = geometry.rig(), static_arrays(), len(values["yaw"])
     gy, gp = np.radians(values["gaze_yaw"]), np.radians(values["gaze_pitch"])
     in_head = np.stack([np.sin(gy) * np.cos(gp), np.sin(gp), np.cos(gy) * np.cos(gp)], 1)
-    pose = pose_of(values, in_head)
+    pose, look, settings, shown = pose_of(values, in_head), looks(values), sensor_settings(values), shown_objects(values)
     fixed = np.isfinite(values["crop_scale"]) if "crop_scale" in values else np.zeros(n, bool)
     crop = np.stack([values[k] for k in CROP], 1).astype(np.float32) if fixed.any() else np.zeros((n, 3), np.float32)
     framing = np.stack([values["framing_scale"], values["framing_x"], values["framing_y"]], 1).astype(np.float32)
-    m = n if truth else 0
+    coefficients = geometry.coefficients(values)
+    labelled, kept = n if truth else 0, n if raw else 0
+    # the kernels fill every element: all of the batch is allocated at once and touched once
     channels = Channels(
-        color=np.empty((n, size, size, 3), np.float32),
-        number=np.empty((n if raw else 0, size, size), np.int32),
-        barycentric=np.empty((n if raw else 0, size, size, 2), np.float32),
-        parts=np.zeros((m, size, size), np.uint8),
-        occluder=np.zeros((m, size, size), bool),
-        depth=np.full((m, size, size), np.inf, np.float32),
-        normals=np.zeros((m, size, size, 3), np.float32),
-        uv=np.full((m, size, size, 2), np.nan, np.float32),
+        images=np.empty((n, size, size, 3), np.uint8),
+        number=np.empty((kept, size, size), np.int32),
+        barycentric=np.empty((kept, size, size, 2), np.float32),
+        parts=np.empty((labelled, size, size), np.uint8),
+        occluder=np.empty((labelled, size, size), bool),
+        depth=np.empty((labelled, size, size), np.float32),
+        normals=np.empty((labelled, size, size, 3), np.float32),
+        uv=np.empty((labelled, size, size, 2), np.float32),
     )
-    out = {"landmarks_3d": np.empty((n, 98, 3), np.float32), "landmarks": np.empty((n, 98, 2), np.float32)}
-    visible = np.empty((n, 98), bool)
-    shown = shown_objects(values)
-    render_faces(
-        *(vertices, static_arrays(), pose, looks(values), shown, crop, framing, fixed, channels),
-        *(out["landmarks_3d"], out["landmarks"], visible, in_crop_box()),
-    )
-    out["images"] = np.empty((n, size, size, 3), np.uint8)
-    expose(channels.color, sensor_settings(values), out["images"])
-    for k, name in enumerate(CROP):
-        values[name] = crop[:, k]
-    out["visible"] = visible
+    landmarks_3d, landmarks, visible = np.empty((n, 98, 3), np.float32), np.empty((n, 98, 2), np.float32), np.empty((n, 98), bool)
+    vertices = np.empty((kept, len(rig.world.rest), 3), np.float32)
+
+    def work(start: int) -> None:
+        piece = slice(start, start + _CHUNK)
+        # always a product of _CHUNK rows: another number of rows would round otherwise, and an item must not depend on its batch
+        rows = np.zeros((_CHUNK, len(rig.basis)), np.float32)
+        count = len(coefficients[piece])
+        rows[:count] = coefficients[piece]
+        points = (rig.mean + (rows @ rig.basis)[:count]).reshape(count, -1, 3)
+        render_faces(
+            *(points, static, Pose(*(a[piece] for a in pose)), look[piece], settings[piece], shown[piece], crop[piece]),
+            *(framing[piece], fixed[piece], Channels(*(a[piece] for a in channels))),
+            *(landmarks_3d[piece], landmarks[piece], visible[piece], in_crop_box()),
+        )
+        if raw:
+            vertices[piece] = points
+
+    if workers > 1:
+        with ThreadPoolExecutor(workers) as pool:
+            list(pool.map(work, range(0, n, _CHUNK)))
+    else:
+        for start in range(0, n, _CHUNK):
+            work(start)
+    for name, column in zip(CROP, crop.T, strict=True):
+        values[name] = column.copy()
+    out = {"landmarks_3d": landmarks_3d, "landmarks": landmarks, "visible": visible, "images": channels.images}
     if truth:
         out |= {name: getattr(channels, name) for name in CHANNELS}
     if raw:
@@ -146,22 +160,7 @@ def render_arrays(values: dict[str, np.ndarray], size: int, truth: bool, raw: bo
 
 
 def _batch(values: dict[str, np.ndarray], size: int, markup: int, channels: Sequence[str], workers: int) -> FaceBatch:
-    n = len(values["yaw"])
-    geometry.rig(), static_arrays()
-    pieces = [slice(a, min(a + _CHUNK, n)) for a in range(0, n, _CHUNK)]
-
-    def work(piece: slice) -> tuple[dict, dict]:
-        part = {name: value[piece] for name, value in values.items()}
-        return render_arrays(part, size, bool(channels)), part
-
-    if workers > 1:
-        with ThreadPoolExecutor(workers) as pool:
-            results = list(pool.map(work, pieces))
-    else:
-        results = [work(piece) for piece in pieces]
-    out = {name: np.concatenate([r[0][name] for r in results]) for name in results[0][0]}
-    for name in CROP:
-        values[name] = np.concatenate([r[1][name] for r in results])
+    out = render_arrays(values, size, bool(channels), workers=workers)
     units = np.stack([values[name] for name in AU_NAMES], 1)
     valence, arousal = affect(units)
     keep = set(channels)

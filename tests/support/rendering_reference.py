@@ -1,4 +1,4 @@
-"""The same pictures by plain numpy, slowly: tests hold the fast kernels against it.
+"""Rendered faces by plain numpy, slowly: tests hold the fast kernels of `facelab.worlds.faces` against it.
 
 Independent of `rendering`: lids, pose, landmarks, crop, normals, the z-buffer (every triangle over every pixel of its box)
 and the interpolation. Shared: the formulas of one pixel's colour (`shading`), the shadows' depth map, and the sensor.
@@ -11,7 +11,7 @@ from facelab.worlds.faces.anatomy import OBJECTS
 from facelab.worlds.faces.looks import looks, sensor_settings
 from facelab.worlds.faces.rendering import EYE_LIFTS, FIRST_OCCLUDER, LID_WEIGHTS, LIGHT_SIDE, cast_shadows
 from facelab.worlds.faces.sensor import expose
-from facelab.worlds.faces.shading import background, shade_pixel
+from facelab.worlds.faces.shading import BOXES, background, clutter, shade_pixel
 from facelab.worlds.faces.template import EYE_RADIUS
 from facelab.worlds.faces.world import in_crop_box, pose_of, shown_objects, static_arrays
 
@@ -146,12 +146,13 @@ def render_reference(values: dict[str, np.ndarray], size: int = 64) -> dict[str,
     out["parts"] = np.zeros((size, size), np.uint8)
     out["depth"] = np.where(number >= 0, 1 / np.maximum(nearest, 1e-12), np.inf)
     out["normals"] = np.zeros((size, size, 3))
-    color, paint = np.zeros((1, size, size, 3), np.float32), np.empty(static.atlas.shape[2], np.float32)
+    planes, boxes = np.zeros((3, size, size), np.float32), np.empty((BOXES, 5), np.float32)
+    clutter(look, boxes)
     for y in range(size):
         for x in range(size):
             t = number[y, x]
             if t < 0:
-                background(np.float32((x + 0.5) / size), np.float32((y + 0.5) / size), look, color[0, y, x])
+                planes[:, y, x] = background(np.float32((x + 0.5) / size), np.float32((y + 0.5) / size), look, boxes)
                 continue
             w = weights[y, x] * screen[triangles[t], 2]
             w /= w.sum()
@@ -161,8 +162,9 @@ def render_reference(values: dict[str, np.ndarray], size: int = 64) -> dict[str,
                 normal = -normal
             out["normals"][y, x] = normal
             value = np.concatenate([point, normal, attribute]).astype(np.float32)
-            out["parts"][y, x] = shade_pixel(int(objects[t]), int(static.part[used][t]), value, look, static.atlas, paint, color[0, y, x])
-    out["images"] = np.empty((1, size, size, 3), np.uint8)
-    expose(color, sensor_settings(values), out["images"])
-    out["images"] = out["images"][0]
+            out["parts"][y, x], *planes[:, y, x] = shade_pixel(
+                *(int(objects[t]), int(static.part[used][t]), value, *value[3:6], look, static.atlas)
+            )
+    out["images"] = np.empty((size, size, 3), np.uint8)
+    expose(planes, np.empty((size, size), np.float32), sensor_settings(values)[0], out["images"])
     return out
