@@ -244,9 +244,13 @@ def _describe(recipe: Recipe, count: int) -> str:
 
 
 def _revision() -> str:
-    """Commit of the sources that trained, so that anyone can go back to them."""
-    found = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=FOLDER.parent, capture_output=True, text=True, check=False)
-    return found.stdout.strip() or "unknown"
+    """Commit of the sources that trained, so that anyone can go back to them; "-dirty" if the package differs from it."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], cwd=FOLDER.parent.parent, capture_output=True, text=True, check=False).stdout.strip()
+
+    changed = git("status", "--porcelain", "--", "facelab")  # the zoo itself changes while it is trained
+    return (git("rev-parse", "--short", "HEAD") + ("-dirty" if changed else "")) or "unknown"
 
 
 def table() -> str:
