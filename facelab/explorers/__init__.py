@@ -1,4 +1,8 @@
-"""Interactive views: controls, a pure function of everything shown, a picture."""
+"""Interactive views: controls, a pure function of everything shown, a picture.
+
+Those that bring what they show (a world, a method, photographs) are imported from their own modules: `facelab.explorers.world`,
+`.recombinator`, `.photo`.
+"""
 
 from facelab.explorers.attention import AttentionExplorer, attention_view, stages_from_maps
 from facelab.explorers.explorer import Explorer, View, stops

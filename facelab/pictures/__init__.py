@@ -3,7 +3,7 @@
 `show_...` draws images, `plot_...` draws numbers, `draw_...` draws how a network is wired.
 """
 
-from facelab.pictures.curves import plot_bars, plot_comparison, plot_cumulative_error, plot_history, plot_masking
+from facelab.pictures.curves import plot_bars, plot_cumulative_error, plot_history, plot_masking
 from facelab.pictures.faces import show_faces, show_truth
 from facelab.pictures.maps import plot_matrix, show_maps, show_strip
 from facelab.pictures.style import Picture
@@ -15,7 +15,6 @@ __all__ = [
     "draw_rcn",
     "draw_sumnet",
     "plot_bars",
-    "plot_comparison",
     "plot_cumulative_error",
     "plot_history",
     "plot_masking",

@@ -117,42 +117,6 @@ def plot_bars(scores: Mapping[str, Any], label: str = "error, %", *, highlight: 
 
 
 @styled
-def plot_comparison(
-    pairs: Mapping[str, tuple[Any, Any]], *, ours: str = "ours", better: str = "lower", margin: float = 0.0, width: float = 6.5
-) -> Picture:
-    """How much better our scores are than each baseline's, in percent, with paired 95 % bootstrap intervals.
-
-    Args:
-        pairs: name of the baseline -> (our scores, its scores), paired: the same faces or seeds in the same order.
-        ours: our name.
-        better: "lower" or "higher" scores are better.
-        margin: the gain that was claimed, a fraction; a dashed line marks it.
-        width: inches.
-    """
-    picture, grid = new_picture(width, 0.4 * len(pairs) + 0.85)
-    axes = grid[0, 0]
-    sign = {"lower": 1.0, "higher": -1.0}[better]
-    for row, (mine, theirs) in enumerate(pairs.values()):
-        a, b = as_array(mine).astype(float).ravel(), as_array(theirs).astype(float).ravel()
-        picks = np.random.default_rng(0).integers(len(a), size=(2000, len(a)))
-        gains = 100 * sign * (1 - a[picks].mean(1) / b[picks].mean(1))
-        low, high = np.percentile(gains, [2.5, 97.5])
-        gain = 100 * sign * (1 - a.mean() / b.mean())
-        axes.hlines(row, low, high, color=PALETTE[0], linewidth=3)
-        axes.plot(gain, row, "o", color=PALETTE[0], markersize=6)
-        axes.text(high, row, f"  {gain:+.1f} %", va="center", fontsize=8)
-    axes.axvline(0, color=GRAY, linewidth=1)
-    if margin:
-        axes.axvline(100 * margin, color=BLACK, linewidth=1, linestyle="--")
-        axes.annotate("claimed", (100 * margin, 1.0), xycoords=("data", "axes fraction"), fontsize=7.5, ha="left", va="top")
-    axes.set_yticks(range(len(pairs)), [f"against {name}" for name in pairs])
-    axes.set_ylim(len(pairs) - 0.5, -0.5)
-    axes.margins(x=0.18)
-    axes.set_xlabel(f"gain of {ours}, % of the baseline; line: paired 95 % interval")
-    return picture
-
-
-@styled
 def plot_masking(
     masks: Any, scores: Mapping[str, Sequence[float]], *, branches: Sequence[str] = (), label: str = "error, %", width: float = 7.0
 ) -> Picture:

@@ -155,12 +155,6 @@ class TestCurves:
         assert [bar.get_width() for bar in picture.axes[0].patches] == [2.0, 4.0]
         whole(picture)
 
-    @pytest.mark.parametrize(("better", "expected"), [("lower", 50.0), ("higher", -50.0)])
-    def test_comparison_is_the_gain_over_the_baseline(self, better, expected):
-        theirs = np.linspace(8, 12, 50)
-        picture = pictures.plot_comparison({"theirs": (theirs / 2, theirs)}, better=better, margin=0.05)
-        assert picture.axes[0].lines[0].get_xdata()[0] == pytest.approx(expected)
-
     def test_masking_table_writes_its_numbers(self):
         picture = pictures.plot_masking([[1, 0], [1, 1]], {"here": [40.0, 6.0], "paper": [45.4, np.nan]}, branches=["coarse", "fine"])
         written = [text.get_text() for text in picture.axes[1].texts]
