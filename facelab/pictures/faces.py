@@ -80,7 +80,8 @@ def show_faces(
         draw_face(axes, images[index])
         for points, color in layers:
             reach = 72 * cell * float(np.ptp(points[index], axis=0).max()) / images.shape[2]  # size of the face on the page, points
-            draw_landmarks(axes, points[index], color, size=float(np.clip(0.025 * reach, 1.2, 4.0)), lines=lines)
+            smallest = 6.0 if len(points[index]) <= 10 and not lines else 1.2  # a handful of loose points must not vanish in the picture
+            draw_landmarks(axes, points[index], color, size=float(np.clip(0.025 * reach, smallest, max(4.0, smallest))), lines=lines)
         if len(captions):
             axes.set_title(captions[index], fontsize=max(6.5, min(9.0, 6.5 * cell)), pad=2, loc="center")
     if title:
