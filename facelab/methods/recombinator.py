@@ -108,7 +108,7 @@ class SumNet(nn.Module):
 
     def forward(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B K H W"]:
         """Scores before the softmax over pixels."""
-        return reduce(torch.add, self.branch_scores(images).values())  # stacking them first costs a quarter of a training step
+        return reduce(torch.add, self.branch_scores(images).values())
 
 
 class RCN(nn.Module):
