@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 TEST := $(BIN)/python -m pytest --durations=15 $(PYTEST_FLAGS)
 
-.PHONY: lab run trust test check install lint unit notebooks browser benchmark golden format strip clean
+.PHONY: lab run trust test check install lint fast unit notebooks browser benchmark golden format strip clean
 
 lab: $(INSTALLED)
 	$(BIN)/facelab lab
@@ -21,7 +21,7 @@ trust: $(INSTALLED)
 
 test: lint unit notebooks browser
 
-check: lint unit
+check: lint fast
 
 install: $(INSTALLED)
 
@@ -39,8 +39,13 @@ lint: $(INSTALLED)
 	$(BIN)/mypy
 	$(BIN)/facelab strip --check
 
+UNIT := tests --ignore tests/notebooks/test_notebooks.py --ignore tests/browser --ignore tests/benchmarks
+
 unit: $(INSTALLED)
-	$(TEST) -n $(JOBS) --ignore tests/notebooks/test_notebooks.py --ignore tests/browser --ignore tests/benchmarks
+	$(TEST) -n $(JOBS) $(UNIT)
+
+fast: $(INSTALLED)
+	$(TEST) -n $(JOBS) -m "not slow" $(UNIT)
 
 notebooks: $(INSTALLED)
 	$(TEST) tests/notebooks/test_notebooks.py

@@ -39,6 +39,12 @@ def _required(config, marker: str) -> bool:
     return config.getoption(f"--require-{marker}") or os.environ.get("CI", "").lower() in ("1", "true")
 
 
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if "runs" in getattr(item, "fixturenames", ()):  # executes notebooks
+            item.add_marker("slow")
+
+
 def pytest_runtest_setup(item):
     marker = item.get_closest_marker("real")
     if marker is None:

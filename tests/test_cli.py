@@ -56,6 +56,7 @@ def typed(monkeypatch, capsys):
     return call
 
 
+@pytest.mark.slow
 def test_run_shows_claims_keeps_copies_and_feeds_the_scoreboard(folder, tmp_path):
     code, out, _ = facelab("run", "halving", "--notebooks", folder, "--output", tmp_path / "out")
     assert code == 0
@@ -68,6 +69,7 @@ def test_run_shows_claims_keeps_copies_and_feeds_the_scoreboard(folder, tmp_path
     assert json.loads(out)[0]["verdict"] == "met"
 
 
+@pytest.mark.slow
 def test_run_all_in_parallel_fails_if_one_notebook_does(folder, tmp_path, typed):
     code, out, err = typed("run", "--all", "--jobs", 2, "--notebooks", folder, "--output", tmp_path, "--json", "--seed", 4)
     assert code == 1
@@ -78,12 +80,14 @@ def test_run_all_in_parallel_fails_if_one_notebook_does(folder, tmp_path, typed)
     assert "halving" in err  # progress
 
 
+@pytest.mark.slow
 def test_an_unmet_claim_fails_the_run_even_if_the_notebook_does_not_require_it(folder, tmp_path, typed):
     code, out, _ = typed("run", "forgetful", "--set", "sabotage=as good", "--notebooks", folder, "--output", tmp_path)
     assert code == 1
     assert "not met" in out
 
 
+@pytest.mark.slow
 def test_sabotage_tells_what_caught_it(folder, typed):
     code, out, _ = typed("sabotage", "halving", "forgetful", "--notebooks", folder, "--json", "--jobs", 2)
     rows = {(row["notebook"], row["sabotage"]): row for row in json.loads(out)}
@@ -93,6 +97,7 @@ def test_sabotage_tells_what_caught_it(folder, typed):
     assert rows["forgetful", "worse"]["error"].startswith("AssertionError: a check")
 
 
+@pytest.mark.slow
 def test_an_unnoticed_sabotage_fails(tmp_path, typed):
     write(tmp_path, "blind", "14", ["x = 1", "undefined_name if sabotage == 'fault' else 0"], ["nothing", "fault"])
     code, out, _ = typed("sabotage", "--all", "--notebooks", tmp_path)
@@ -100,6 +105,7 @@ def test_an_unnoticed_sabotage_fails(tmp_path, typed):
     assert out.count("NO") == 2  # neither what nobody notices nor what merely crashes is caught
 
 
+@pytest.mark.slow
 def test_a_notebook_that_fails_untouched_catches_nothing(tmp_path, typed):
     write(tmp_path, "failing", "18", ["assert False, 'always'"], ["one", "two"])
     code, out, err = typed("sabotage", "failing", "--notebooks", tmp_path, "--json")

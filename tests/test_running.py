@@ -154,6 +154,7 @@ def test_the_scoreboard_without_runs_says_how_to_get_some(tmp_path):
         scoreboard(tmp_path)
 
 
+@pytest.mark.slow
 def test_stopping_leaves_finished_copies_and_nothing_half_done(folder, tmp_path):
     write_notebook(tmp_path, [new_code_cell("import time\ntime.sleep(60)")], slug="slow", sabotages=[])
     (slow,) = discover(tmp_path)

@@ -276,6 +276,7 @@ KILLED = textwrap.dedent(
 )
 
 
+@pytest.mark.slow
 def test_resume_after_kill_nine(tmp_path, request):
     """Killed at any moment, also while it writes: it writes at every step."""
     folder, script = tmp_path / "run", tmp_path / "killed.py"
@@ -312,6 +313,7 @@ def test_two_devices_learn_the_same_as_one():
     torch.testing.assert_close(one.bias, two.bias, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_fit_all_gives_the_same_whatever_the_workers():
     scale = 0.5  # a closure, as in a notebook cell
 
@@ -344,6 +346,7 @@ def test_fit_all_shows_one_bar_and_hides_those_of_the_jobs(capsys):
     assert "2/2" in out and "inner" not in out
 
 
+@pytest.mark.slow
 def test_a_failing_job_says_why():
     def bad():
         raise Interrupted("this one")
@@ -373,6 +376,7 @@ NOTEBOOK = [
 ]
 
 
+@pytest.mark.slow
 def test_fit_all_carries_what_notebook_cells_define():
     import nbclient
     import nbformat

@@ -41,6 +41,7 @@ def test_networks_find_rendered_faces(name):
     assert zoo.errors(zoo.load(name), batch).mean() < 100 * guess / 1.5
 
 
+@pytest.mark.slow
 @pytest.mark.real
 @pytest.mark.parametrize("name", NAMES)
 def test_scores_on_the_card_can_be_measured_again(name):
@@ -50,6 +51,7 @@ def test_scores_on_the_card_can_be_measured_again(name):
     assert measured["interval_95_percent"] == pytest.approx(told["interval_95_percent"], abs=0.05 if same else 1.0)
 
 
+@pytest.mark.slow
 @pytest.mark.real
 def test_figures_to_beat_on_real_people_never_seen():
     test = datasets.p1("test", zoo.SIZE)

@@ -82,6 +82,7 @@ def offsets(annotations, images) -> np.ndarray:
     return np.array(rows)
 
 
+@pytest.mark.slow
 @pytest.mark.real
 def test_calibration_on_people_it_was_not_measured_on():
     annotations = [a for a in read_p1(catalogue.path("p1")) if split_of(a.person) == "test"][::16]
@@ -91,6 +92,7 @@ def test_calibration_on_people_it_was_not_measured_on():
     assert (np.abs(found).max(axis=1) < 0.3).mean() > 0.8
 
 
+@pytest.mark.slow
 @pytest.mark.real("dlib_faces")
 def test_most_faces_of_a_group_are_found():
     annotations = read_dlib(catalogue.path("dlib_faces") / "testing_with_face_landmarks.xml")

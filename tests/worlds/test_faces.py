@@ -565,6 +565,7 @@ def test_label_noise_makes_as_many_labels_wrong_as_asked_and_nothing_else():
     assert (clean.images == noisy.images).all() and (clean.landmarks == noisy.landmarks).all()
 
 
+@pytest.mark.slow
 def test_a_clip_rises_to_its_apex_and_falls_again():
     clip = faces.clip(frames=16, seed=2, size=64, expression="happiness")
     smile = clip.action_units[:, ACTION_UNITS.index(12)]
