@@ -7,6 +7,7 @@ measures it again on the people that no training saw.
 import json
 import platform
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from facelab import datasets, metrics, training
 from facelab.batch import FaceBatch
 from facelab.blocks import ConvRegressor, augment, count_parameters, landmark_loss, seeded
+from facelab.claims import relative_gain
 from facelab.markups import conversion, markup
 from facelab.methods.decafa import DeCaFA, decafa_loss
 from facelab.worlds import faces
@@ -39,6 +41,7 @@ class Recipe:
         rendered: number of rendered faces to train on, turned by at most 60 degrees.
         real: train on the real faces (the splits "train" and "validation" of P1_Facial_Keypoints).
         start: name of the network whose weights it starts from.
+        baselines: networks of the zoo that its score is compared with.
         steps, batch_size, learning_rate: of `training.fit`.
     """
 
@@ -51,6 +54,7 @@ class Recipe:
     rendered: int = 0
     real: bool = False
     start: str = ""
+    baselines: tuple[str, ...] = ()
 
 
 _DECAFA = {"in_channels": 1, "markups": (98, 68), "stages": 2, "channels": (24, 32, 48, 64), "stride": 2, "gain": 5.0}
@@ -70,6 +74,7 @@ RECIPES = {
     "decafa_real": Recipe(
         "DeCaFA trained on real faces only: the batches of cnn_real. They know one mark-up, so the chain has a single link.",
         "decafa", {**_DECAFA, "markups": (68,)}, steps=3_000, batch_size=16, learning_rate=5e-3, real=True,
+        baselines=("cnn_real", "cnn_real_long"),
     ),
     "decafa_rendered": Recipe(
         "DeCaFA trained on rendered faces only: it has never seen a photograph.",
@@ -206,7 +211,7 @@ def train(name: str, seed: int = 0, checkpoint: Path | None = None, progress: bo
         "machine": f"{platform.machine()}, torch {torch.__version__}",
         "source": _revision(),
         "licence": "MIT (weights); the real faces come from YouTube Faces: research use" if recipe.real else "MIT",
-        "scores": scores(model),
+        "scores": scores(model, recipe.baselines),
     }
     FOLDER.mkdir(parents=True, exist_ok=True)
     save_file({key: value.contiguous() for key, value in model.state_dict().items()}, FOLDER / f"{name}.safetensors")
@@ -214,19 +219,26 @@ def train(name: str, seed: int = 0, checkpoint: Path | None = None, progress: bo
     return about
 
 
-def scores(model: nn.Module) -> dict:
-    """Errors on the test people of P1_Facial_Keypoints, whom no training of the zoo has seen.
+def scores(model: nn.Module, baselines: Sequence[str] = ()) -> dict:
+    """Errors on the test people of P1_Facial_Keypoints, whom no training of the zoo has seen; intervals by person.
+
+    Args:
+        model: a network of the zoo.
+        baselines: names of others; how much lower the error is than theirs.
 
     Raises:
         FileNotFoundError: the data set is not on this machine.
     """
     test = datasets.p1("test", SIZE)
-    values = errors(model, test)
     people = np.unique(test.identity)
-    by_person = np.array([values[test.identity == person].mean() for person in people])
+
+    def by_person(values: Float[np.ndarray, " B"]) -> Float[np.ndarray, " people"]:
+        return np.array([values[test.identity == person].mean() for person in people])
+
+    values = errors(model, test)
     draws = np.random.default_rng(0).integers(len(people), size=(10_000, len(people)))
-    low, high = np.percentile(by_person[draws].mean(axis=1), [2.5, 97.5])
-    return {
+    low, high = np.percentile(by_person(values)[draws].mean(axis=1), [2.5, 97.5])
+    about = {
         "data": f"P1_Facial_Keypoints, {len(test)} frames of {len(people)} people never seen in training",
         "nme_percent": round(float(values.mean()), 3),
         "interval_95_percent": [round(float(low), 3), round(float(high), 3)],
@@ -234,6 +246,9 @@ def scores(model: nn.Module) -> dict:
         "failure_rate_10_percent": round(float(metrics.failure_rate(values, 10.0)), 4),
         "area_under_curve_10": round(float(metrics.area_under_curve(values, 10.0)), 4),
     }
+    gains = {name: relative_gain(by_person(values), by_person(errors(load(name), test)), better="lower") for name in baselines}
+    lower = {name: [round(100 * share, 1) for share in gain] for name, gain in gains.items()}
+    return about | ({"percent_lower_than": lower} if lower else {})
 
 
 def _describe(recipe: Recipe, count: int) -> str:
@@ -254,7 +269,7 @@ def _revision() -> str:
 
 
 def table() -> str:
-    """The zoo as a Markdown table, from its cards: what was trained on what, error with interval, how to repeat it."""
+    """The zoo in Markdown, from its cards: what was trained on what, error with interval, how to repeat it; who beats whom."""
     lines = ["| network | trained on | steps x faces | error, % of the eye distance | again with |", "| --- | --- | --- | --- | --- |"]
     for name in RECIPES:
         about = card(name)
@@ -262,6 +277,14 @@ def table() -> str:
         trained_on = about["data"].split(", 64")[0] + (f", from {about['start']}" if about["start"] else "")
         error = f"{about['scores']['nme_percent']:.2f} ({low:.2f} to {high:.2f})"
         lines.append(f"| {name} | {trained_on} | {about['steps']:,} x {about['batch_size']} | {error} | `{about['command']}` |")
+    lines.append("")
+    for name in RECIPES:
+        for baseline, (gain, low, high) in card(name)["scores"].get("percent_lower_than", {}).items():
+            minutes = [f"{card(which)['seconds'] / 60:.0f}" for which in (name, baseline)]
+            lines.append(
+                f"- The error of {name} is {gain:.1f} % lower than that of {baseline} (95 % interval over people: {low:.1f} to {high:.1f}; "
+                f"{minutes[0]} and {minutes[1]} minutes of training on one core; one seed each)."
+            )
     return "\n".join(lines)
 
 
@@ -281,7 +304,7 @@ def _train(name: str, seed: int = 0) -> None:
 def _score(name: str) -> None:
     """Measure the network NAME again on the test people of P1_Facial_Keypoints."""
     try:
-        typer.echo(json.dumps(scores(load(name)), indent=2))
+        typer.echo(json.dumps(scores(load(name), RECIPES[name].baselines if name in RECIPES else ()), indent=2))
     except (ValueError, FileNotFoundError) as error:
         raise SystemExit(str(error)) from None
 

@@ -17,8 +17,8 @@ FLOORS = [
     {"batch"},
     {"worlds", "datasets", "blocks", "metrics"},
     {"methods", "importance", "training"},
-    {"claims", "notebook", "pictures", "zoo"},
-    {"explorers"},
+    {"claims", "notebook", "pictures"},
+    {"explorers", "zoo"},
     {"running"},
     {"cli"},
 ]
