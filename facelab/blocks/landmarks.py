@@ -53,6 +53,7 @@ class ConvRegressor(nn.Module):
         in_channels: channels of the input.
         channels: width of each convolution.
         mean_shape: (landmarks, 2) pixels, what it answers before training; the image centre by default.
+        standardised: each image loses its mean and is divided by its standard deviation first.
 
     Raises:
         ValueError: `size` is not a multiple of 16.
@@ -65,6 +66,7 @@ class ConvRegressor(nn.Module):
         in_channels: int = 1,
         channels: Sequence[int] = (16, 32, 48, 64),
         mean_shape: Float[Tensor, "K 2"] | None = None,
+        standardised: bool = False,
     ):
         super().__init__()
         if size % 16:
@@ -74,7 +76,7 @@ class ConvRegressor(nn.Module):
             *(nn.Sequential(conv_norm_relu(a, b), nn.MaxPool2d(2)) for a, b in zip(inputs, channels, strict=True)), nn.Flatten()
         )
         self.linear = nn.Linear(channels[-1] * (size // 16) ** 2, 2 * landmarks)
-        self.size = size
+        self.size, self.standardised = size, standardised
         if mean_shape is None:
             mean_shape = torch.full((landmarks, 2), (size - 1) / 2)
         self.register_buffer("mean_shape", mean_shape.clone())
@@ -83,5 +85,5 @@ class ConvRegressor(nn.Module):
 
     def forward(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B K 2"]:
         """Landmarks in pixels."""
-        offset = self.linear(self.features(standardise(images))).unflatten(-1, (-1, 2))
+        offset = self.linear(self.features(standardise(images) if self.standardised else images)).unflatten(-1, (-1, 2))
         return self.mean_shape + self.size * offset

@@ -95,6 +95,7 @@ class DeCaFA(nn.Module):
         stride: input pixels per map pixel; above 1 the pixels of a stride x stride block become channels first, and the
             cascade runs at that resolution (faster; the paper has 1).
         gain: of the transfer layers; 10 halves the number of steps that 1 needs.
+        standardised: each image loses its mean and is divided by its standard deviation first (ours, for photographs in all lights).
 
     Raises:
         ValueError: an unknown fusion or head, no mark-up or no stage.
@@ -110,13 +111,14 @@ class DeCaFA(nn.Module):
         heads: str = "chained",
         stride: int = 1,
         gain: float = 10.0,
+        standardised: bool = False,
     ):
         super().__init__()
         if fusion not in FUSIONS:
             raise ValueError(f"fusion = {fusion!r} is unknown; choose one of {FUSIONS}.")
         if stages < 1 or not markups:
             raise ValueError(f"A cascade needs at least one stage and one mark-up; got stages = {stages}, markups = {markups}.")
-        self.fusion, self.stride, self.finest = fusion, stride, max(markups)
+        self.fusion, self.stride, self.finest, self.standardised = fusion, stride, max(markups), standardised
         image_channels = in_channels * stride**2
         fused_channels = {"none": self.finest, "mask": image_channels, "deep": channels[0]}[fusion]
         inputs = [image_channels] + [image_channels + fused_channels] * (stages - 1)
@@ -139,7 +141,7 @@ class DeCaFA(nn.Module):
         attention = attention or {}
         if attention and self.fusion == "none":
             raise ValueError("With fusion = 'none' there is no merged attention to replace; use 'mask' or 'deep'.")
-        image = inputs = F.pixel_unshuffle(standardise(images), self.stride)
+        image = inputs = F.pixel_unshuffle(standardise(images) if self.standardised else images, self.stride)
         outputs: list[StageOutput] = []
         for stage, (unet, transfer) in enumerate(zip(self.unets, self.transfers, strict=True)):
             if outputs:

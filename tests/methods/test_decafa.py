@@ -118,14 +118,14 @@ def test_deep_fusion_with_attention_one_is_a_plain_stack():
     model = build()
     ones = torch.ones(2, 1, SIZE, SIZE)
     first, second = model(images(), attention={0: ones})
-    plain = model.unets[1](torch.cat([standardise(images()), first.features], dim=1))
+    plain = model.unets[1](torch.cat([images(), first.features], dim=1))
     torch.testing.assert_close(second.features, plain)
 
 
 def test_deep_fusion_with_attention_zero_sees_the_image_alone():
     model = build()
     _, second = model(images(), attention={0: torch.zeros(2, 1, SIZE, SIZE)})
-    alone = model.unets[1](torch.cat([standardise(images()), torch.zeros(2, 4, SIZE, SIZE)], dim=1))
+    alone = model.unets[1](torch.cat([images(), torch.zeros(2, 4, SIZE, SIZE)], dim=1))
     torch.testing.assert_close(second.features, alone)
 
 
@@ -142,14 +142,18 @@ def test_painted_attention_changes_later_stages_only(fusion):
     torch.testing.assert_close(same[2].landmarks[68], own[2].landmarks[68])
 
 
+def test_standardised_images_are_what_the_network_then_sees():
+    own, plain = build(standardised=True), build()
+    torch.testing.assert_close(own(images())[-1].logits[68], plain(standardise(images()))[-1].logits[68])
+
+
 def test_mask_and_none_fusion_by_hand():
     for fusion in ("mask", "none"):
         model = build(fusion=fusion)
         first, second = model(images())
         maps = first.maps[68]
-        image = standardise(images())
-        fused = first.attention * image if fusion == "mask" else maps / maps.amax(dim=(2, 3), keepdim=True)
-        torch.testing.assert_close(second.features, model.unets[1](torch.cat([image, fused], dim=1)))
+        fused = first.attention * images() if fusion == "mask" else maps / maps.amax(dim=(2, 3), keepdim=True)
+        torch.testing.assert_close(second.features, model.unets[1](torch.cat([images(), fused], dim=1)))
 
 
 @pytest.mark.parametrize("fusion", ["none", "mask", "deep"])
