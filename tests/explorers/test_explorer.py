@@ -2,10 +2,12 @@
 
 import json
 import re
+from io import BytesIO
 
 import ipywidgets
 import numpy as np
 import pytest
+from PIL import Image
 
 from facelab.explorers import Explorer, View, stops
 from facelab.pictures.style import new_picture
@@ -42,6 +44,11 @@ def test_a_change_draws_once_and_shows_it(explorer):
     assert explorer.canvas.png != before and explorer.canvas.png.startswith(b"\x89PNG")
     assert explorer.canvas.text == "depth 3, a, open, 0.50"
     assert explorer.canvas.text in explorer.caption.value
+
+
+def test_the_picture_arrives_in_the_browser_as_it_was_drawn(explorer):
+    arrived = np.asarray(Image.open(BytesIO(explorer.canvas.png)))
+    assert np.array_equal(arrived, explorer.static().rgb())
 
 
 def test_several_changes_draw_once(explorer):
