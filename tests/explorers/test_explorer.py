@@ -3,12 +3,14 @@
 import json
 import re
 from io import BytesIO
+from pathlib import Path
 
 import ipywidgets
 import numpy as np
 import pytest
 from PIL import Image
 
+from facelab import explorers
 from facelab.explorers import Explorer, View, stops
 from facelab.pictures.style import new_picture
 
@@ -35,6 +37,13 @@ def explorer() -> Explorer:
     made = Explorer(draw, controls, name="Test")
     DRAWN.clear()
     return made
+
+
+def test_every_explorer_is_exported():
+    folder = Path(explorers.__path__[0])
+    defined = {name for file in folder.glob("*.py") for name in re.findall(r"^class (\w*Explorer)\b", file.read_text(), re.MULTILINE)}
+    assert {"Explorer", "WorldExplorer"} < defined <= set(explorers.__all__)
+    assert all(hasattr(explorers, name) for name in explorers.__all__)
 
 
 def test_a_change_draws_once_and_shows_it(explorer):
