@@ -19,7 +19,7 @@ run: $(INSTALLED)
 trust: $(INSTALLED)
 	$(BIN)/facelab sabotage --all --jobs $(JOBS)
 
-test: lint unit notebooks browser
+test: lint unit notebooks browser benchmark
 
 check: lint fast
 

@@ -1,5 +1,6 @@
 """For all tests: shapes in signatures are checked, the network is cut, real data and browsers are skipped or required."""
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -33,6 +34,12 @@ def pytest_addoption(parser):
     parser.addoption("--require-real", action="store_true", help="a test that needs real faces fails where they are missing (also CI=true)")
     parser.addoption("--require-browser", action="store_true", help="a browser test fails where there is no browser (also CI=true)")
     parser.addoption("--golden", action="store_true", help="write the recorded metrics of the notebooks anew instead of comparing")
+
+
+def pytest_collection_finish(session):
+    """What is imported by now stays: the collector need not look through all of it again and again, a second each time."""
+    gc.collect()
+    gc.freeze()
 
 
 def _required(config, marker: str) -> bool:

@@ -1,10 +1,28 @@
-"""Interactive views: controls, a pure function of everything shown, a picture.
+"""Interactive views: controls, a pure function of everything shown, a picture."""
 
-Those that bring what they show (a world, a method, photographs) are imported from their own modules: `facelab.explorers.world`,
-`.recombinator`, `.photo`.
-"""
+from typing import Any
 
 from facelab.explorers.attention import AttentionExplorer, attention_view, stages_from_maps
 from facelab.explorers.explorer import Explorer, View, stops
+from facelab.explorers.photo import PhotoExplorer
+from facelab.explorers.recombinator import RecombinatorExplorer
 
-__all__ = ["AttentionExplorer", "Explorer", "View", "attention_view", "stages_from_maps", "stops"]
+__all__ = [
+    "AttentionExplorer",
+    "Explorer",
+    "PhotoExplorer",
+    "RecombinatorExplorer",
+    "View",
+    "WorldExplorer",
+    "attention_view",
+    "stages_from_maps",
+    "stops",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "WorldExplorer":  # only when asked for: its world takes two seconds to import
+        from facelab.explorers.world import WorldExplorer
+
+        return WorldExplorer
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

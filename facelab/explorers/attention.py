@@ -17,7 +17,7 @@ from facelab.batch import FaceBatch
 from facelab.explorers.explorer import Explorer, View
 from facelab.markups import MARKUPS, convert
 from facelab.pictures.maps import draw_map, entropy, expectation
-from facelab.pictures.style import BLUE, ESTIMATE, GRAY, TRUTH, Picture, as_array, bare, styled
+from facelab.pictures.style import BLUE, ESTIMATE, GRAY, TRUTH, Picture, as_array, bare, opaque, styled
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def attention_view(
     points = np.concatenate([path] + [p for p in (clean, None if truth is None else truth[None, landmark]) if p is not None])
     middle = (points.min(0) + points.max(0)) / 2
     reach = max(float(np.ptp(points, axis=0).max()) / 2 * 1.3, 0.05 * width)
-    zoom.imshow(image * 0.55 + 0.4, cmap="gray", vmin=0, vmax=1)
+    zoom.imshow(opaque(np.repeat((image * 0.55 + 0.4)[..., None] * 255, 3, axis=-1).astype(np.uint8)))
     zoom.set(xlim=(middle[0] - reach, middle[0] + reach), ylim=(middle[1] + reach, middle[1] - reach))
     ruler = next(length for length in (64, 32, 16, 8, 4, 2, 1, 0.5) if length <= reach)
     zoom.plot([0.05, 0.05 + ruler / reach / 2], [-0.05, -0.05], color="black", linewidth=2, transform=zoom.transAxes, clip_on=False)

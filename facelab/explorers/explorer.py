@@ -21,7 +21,7 @@ import matplotlib as mpl
 import numpy as np
 from PIL import Image
 
-from facelab.explorers.canvas import Canvas
+from facelab.explorers.canvas import Canvas, quick_png
 from facelab.pictures.style import STYLE, Picture
 
 
@@ -157,8 +157,7 @@ class Explorer:
         began = perf_counter()
         try:
             shown = self.view()
-            buffer = BytesIO()
-            Image.fromarray(shown.picture.rgb()).save(buffer, "png", compress_level=1, compress_type=3)  # run lengths: fast, small
+            png = quick_png(shown.picture.rgb())
         except Exception as error:
             self.error = error
             where = "".join(traceback.format_exception(error)[-3:])
@@ -173,7 +172,7 @@ class Explorer:
         with self.canvas.hold_sync():
             self.canvas.width = round(shown.picture.get_size_inches()[0] * 96)
             self.canvas.text = shown.text
-            self.canvas.png = buffer.getvalue()
+            self.canvas.png = png
         self.seconds = perf_counter() - began
         self.caption.value = f'<span class="facelab-caption">{html.escape(shown.text)}</span>'
         if self.problem.value:

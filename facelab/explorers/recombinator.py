@@ -20,7 +20,7 @@ from facelab.explorers.explorer import Explorer, View
 from facelab.markups import MARKUPS
 from facelab.methods.recombinator import RCN, SumNet
 from facelab.metrics import nme
-from facelab.pictures.style import GRAY, GREEN, HEAT, ORANGE, PINK, SIGNED, TRUTH, Picture, as_array, styled
+from facelab.pictures.style import GRAY, GREEN, HEAT, ORANGE, PINK, SIGNED, TRUTH, Picture, as_array, opaque, styled
 
 NO_CUT = -1
 MARKERS = ((PINK, "s"), (ORANGE, "+"), (GREEN, "x"))
@@ -106,7 +106,7 @@ def recombinator_view(
     if occluder is not None:
         side = {"fill": False, "linestyle": "--", "linewidth": 1.3, "edgecolor": "white"}
         axes.add_patch(matplotlib.patches.Rectangle(occluder.corner, occluder.size, occluder.size, **side))
-    axes.imshow((sheet * 255).clip(0, 255).astype(np.uint8), aspect="auto", interpolation="nearest")
+    axes.imshow(opaque((sheet * 255).clip(0, 255).astype(np.uint8)), aspect="auto", interpolation="nearest")
     axes.set_xlim(-0.5, sheet.shape[1] - 0.5)
     axes.set_ylim(sheet.shape[0] - 0.5, -0.12 * size - 0.5)
 

@@ -10,13 +10,13 @@ from matplotlib.patches import Patch
 
 from facelab.batch import FaceBatch
 from facelab.markups import MARKUPS
-from facelab.pictures.style import AMOUNT, BLACK, ESTIMATE, TRUTH, Picture, as_array, as_rgb, bare, new_picture, styled
+from facelab.pictures.style import AMOUNT, BLACK, ESTIMATE, TRUTH, Picture, as_array, as_rgb, bare, new_picture, opaque, styled
 
 
 def draw_face(axes: Axes, image: np.ndarray) -> None:
     """One image (H,W,3) with its pixel coordinates as axes, so that landmarks land where they belong."""
     height, width = image.shape[:2]
-    axes.imshow(image, interpolation="bilinear" if height >= 96 else "nearest")
+    axes.imshow(opaque(image), interpolation="bilinear" if height >= 96 else "nearest")
     axes.set_xlim(-0.5, width - 0.5)
     axes.set_ylim(height - 0.5, -0.5)
     bare(axes)
@@ -25,8 +25,9 @@ def draw_face(axes: Axes, image: np.ndarray) -> None:
 def draw_landmarks(axes: Axes, landmarks: np.ndarray, color: str = ESTIMATE, size: float = 2.0, lines: bool = True, **options) -> None:
     """Landmarks (K,2) as dots, joined along the lines of their mark-up if it is one of ours."""
     if lines and len(landmarks) in MARKUPS:
-        for line in MARKUPS[len(landmarks)].lines:
-            axes.plot(*landmarks[line].T, color=color, linewidth=0.8, alpha=0.75)
+        gap = np.full((1, 2), np.nan)  # so that all lines are one to matplotlib, which draws faster
+        joined = np.concatenate([part for line in MARKUPS[len(landmarks)].lines for part in (landmarks[line], gap)])
+        axes.plot(*joined.T, color=color, linewidth=0.8, alpha=0.75)
     axes.plot(*landmarks.T, linestyle="none", marker="o", markersize=size, color=color, markeredgewidth=0, **options)
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from facelab.markups import MARKUPS
 from facelab.pictures.faces import draw_face
-from facelab.pictures.style import ESTIMATE, HEAT, SIGNED, TRUTH, Picture, as_array, as_rgb, bare, new_picture, styled
+from facelab.pictures.style import ESTIMATE, HEAT, SIGNED, TRUTH, Picture, as_array, as_rgb, bare, new_picture, opaque, styled
 
 _HEAT_COLORS = colormaps[HEAT](np.arange(256))[:, :3]
 
@@ -48,7 +48,7 @@ def draw_map(axes: Axes, image: np.ndarray, map_: np.ndarray, strength: float = 
     heat = np.asarray(Image.fromarray(heat).resize((width * finer, height * finer), Image.Resampling.BILINEAR))
     opacity = strength * np.sqrt(heat)[..., None]
     blended = opacity * _HEAT_COLORS[(heat * 255).astype(np.uint8)] + (1 - opacity) * gray
-    axes.imshow((blended * 255).astype(np.uint8), extent=(-0.5, width - 0.5, height - 0.5, -0.5))
+    axes.imshow(opaque((blended * 255).astype(np.uint8)), extent=(-0.5, width - 0.5, height - 0.5, -0.5))
     axes.set_xlim(-0.5, width - 0.5)
     axes.set_ylim(height - 0.5, -0.5)
 

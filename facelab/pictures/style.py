@@ -15,6 +15,7 @@ from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
 
 BLUE, ORANGE, GREEN, PINK, SKY, RED, YELLOW, BLACK = (
     "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#222222",
@@ -78,7 +79,8 @@ class Picture(Figure):
         with mpl.rc_context(STYLE):
             self.set_dpi(dpi)
             self.canvas.draw()
-            return np.asarray(self.canvas.buffer_rgba())[..., :3].copy()  # type: ignore[attr-defined]
+            shown = self.canvas.buffer_rgba()  # type: ignore[attr-defined]
+            return np.array(Image.frombuffer("RGBA", shown.shape[1::-1], shown, "raw", "RGBA", 0, 1).convert("RGB"))
 
     def _repr_png_(self):
         width, height = (self.get_size_inches() * 96).round().astype(int)
@@ -110,6 +112,11 @@ def bare(axes: Axes, title: str = "", **options) -> Axes:
     if title:
         axes.set_title(title, **options)
     return axes
+
+
+def opaque(image: np.ndarray) -> np.ndarray:
+    """A uint8 image (H,W,3) with the alpha channel that matplotlib would add slowly: so it draws in half the time."""
+    return np.dstack([image, np.full(image.shape[:2], 255, dtype=np.uint8)])
 
 
 def as_array(values: Any) -> np.ndarray:

@@ -8,6 +8,7 @@ import pytest
 
 from facelab.blocks import seeded
 from facelab.explorers import AttentionExplorer
+from facelab.explorers.world import CHANNELS, WorldExplorer
 from facelab.methods.decafa import DeCaFA
 
 LIMIT = 0.1
@@ -40,5 +41,16 @@ def test_a_square_moves_and_the_network_runs_again(benchmark, size, use):
     explorer.set(use=use)
     places = cycle(range(size))
     benchmark.pedantic(lambda: explorer.set(x=next(places)), rounds=15, warmup_rounds=2)
+    assert explorer.error is None
+    assert benchmark.stats["median"] < LIMIT
+
+
+@pytest.mark.benchmark(timer=time.process_time)
+@pytest.mark.parametrize("size", [64, 128])
+@pytest.mark.parametrize("channel", CHANNELS)
+def test_a_factor_of_the_world_moves(benchmark, size, channel):
+    explorer = WorldExplorer(size=size, channel=channel, factors=("yaw", "au_12"))
+    angles = cycle(range(-40, 41))
+    benchmark.pedantic(lambda: explorer.set(yaw=next(angles)), rounds=15, warmup_rounds=2)
     assert explorer.error is None
     assert benchmark.stats["median"] < LIMIT

@@ -2,11 +2,15 @@
 
 import json
 import re
+from io import BytesIO
+from pathlib import Path
 
 import ipywidgets
 import numpy as np
 import pytest
+from PIL import Image
 
+from facelab import explorers
 from facelab.explorers import Explorer, View, stops
 from facelab.pictures.style import new_picture
 
@@ -35,6 +39,13 @@ def explorer() -> Explorer:
     return made
 
 
+def test_every_explorer_is_exported():
+    folder = Path(explorers.__path__[0])
+    defined = {name for file in folder.glob("*.py") for name in re.findall(r"^class (\w*Explorer)\b", file.read_text(), re.MULTILINE)}
+    assert {"Explorer", "WorldExplorer"} < defined <= set(explorers.__all__)
+    assert all(hasattr(explorers, name) for name in explorers.__all__)
+
+
 def test_a_change_draws_once_and_shows_it(explorer):
     before = explorer.canvas.png
     explorer.controls["depth"].value = 3
@@ -42,6 +53,11 @@ def test_a_change_draws_once_and_shows_it(explorer):
     assert explorer.canvas.png != before and explorer.canvas.png.startswith(b"\x89PNG")
     assert explorer.canvas.text == "depth 3, a, open, 0.50"
     assert explorer.canvas.text in explorer.caption.value
+
+
+def test_the_picture_arrives_in_the_browser_as_it_was_drawn(explorer):
+    arrived = np.asarray(Image.open(BytesIO(explorer.canvas.png)))
+    assert np.array_equal(arrived, explorer.static().rgb())
 
 
 def test_several_changes_draw_once(explorer):
