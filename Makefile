@@ -19,7 +19,7 @@ run: $(INSTALLED)
 trust: $(INSTALLED)
 	$(BIN)/facelab sabotage --all --jobs $(JOBS)
 
-test: lint unit notebooks browser benchmark
+test: lint unit notebooks browser
 
 check: lint fast
 

@@ -6,7 +6,6 @@ import time
 
 import pytest
 
-from facelab.explorers.world import CHANNELS, WorldExplorer
 from facelab.worlds import digits, faces, shapes
 
 TARGET = {64: 1500, 128: 700}
@@ -62,14 +61,3 @@ def test_small_worlds(benchmark, world):
     benchmark.pedantic(lambda: world.render(200, size=32), rounds=5, warmup_rounds=1)
     benchmark.extra_info["images per second"] = round(200 / benchmark.stats["min"])
     assert 200 / benchmark.stats["min"] > 300
-
-
-@process_time
-@pytest.mark.parametrize("size", [64, 128])
-@pytest.mark.parametrize("channel", CHANNELS)
-def test_the_explorer_redraws_within_100_ms(benchmark, size, channel):
-    explorer = WorldExplorer(size=size, channel=channel, factors=("yaw", "au_12"))
-    turns = iter(range(-40, 41))
-    benchmark.pedantic(lambda: explorer.set(yaw=next(turns)), rounds=9, warmup_rounds=2)
-    assert explorer.error is None
-    assert benchmark.stats["min"] < 0.1
