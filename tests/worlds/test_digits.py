@@ -11,6 +11,7 @@ from facelab.worlds import digits
 PLAIN = {"rotation": 0, "scale": 1, "shift_x": 0, "shift_y": 0, "noise": 0}
 
 
+@pytest.mark.slow
 def test_they_are_the_real_scans():
     data = load_digits()
     batch = digits.render(20, seed=0, size=8, **PLAIN)
