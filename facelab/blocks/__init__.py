@@ -5,19 +5,24 @@ from facelab.blocks.heatmaps import argmax_position, expected_position, heatmap_
 from facelab.blocks.landmarks import ConvRegressor, convert_landmarks, interocular_distance, landmark_loss
 from facelab.blocks.light import standardise
 from facelab.blocks.parameters import count_parameters, matched_width, seeded
+from facelab.blocks.trees import TreeGate, hard_leaf, leaf_probabilities, log_leaf_probabilities
 from facelab.blocks.unet import UNet
 
 __all__ = [
     "ConvRegressor",
+    "TreeGate",
     "UNet",
     "argmax_position",
     "augment",
     "convert_landmarks",
     "count_parameters",
     "expected_position",
+    "hard_leaf",
     "heatmap_nll",
     "interocular_distance",
     "landmark_loss",
+    "leaf_probabilities",
+    "log_leaf_probabilities",
     "matched_width",
     "one_hot_maps",
     "pixel_index",

@@ -1,0 +1,133 @@
+"""The soft binary tree against hand values, a node-by-node walk, and its limits."""
+
+import math
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from facelab.blocks import TreeGate
+from facelab.blocks.trees import (
+    hard_leaf,
+    leaf_path,
+    leaf_probabilities,
+    likeliest_leaf,
+    log_leaf_probabilities,
+    log_reach,
+    routing_information,
+    tree_depth,
+)
+
+
+def decisions(depth, samples=5, spread=2.0, seed=0):
+    return spread * torch.randn(samples, 2**depth - 1, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def walked(logits, depth):
+    """Probability of each leaf, one node at a time."""
+    rows = []
+    for sample in logits.sigmoid().tolist():
+        row = []
+        for leaf in range(2**depth):
+            probability, path = 1.0, leaf_path(leaf, depth)
+            for node, child in pairwise(path):
+                probability *= sample[node - 1] if child == 2 * node else 1 - sample[node - 1]
+            row.append(probability)
+        rows.append(row)
+    return torch.tensor(rows, dtype=logits.dtype)
+
+
+def test_by_hand():
+    goes_left = torch.tensor([[0.9, 0.2, 0.7]], dtype=torch.float64)
+    torch.testing.assert_close(leaf_probabilities(goes_left.logit())[0], torch.tensor([0.18, 0.72, 0.07, 0.03], dtype=torch.float64))
+
+
+@given(depth=st.integers(1, 6), seed=st.integers(0, 1000))
+def test_equals_a_walk_node_by_node(depth, seed):
+    logits = decisions(depth, seed=seed)
+    torch.testing.assert_close(leaf_probabilities(logits), walked(logits, depth))
+
+
+@pytest.mark.parametrize("depth", [1, 5, 10])
+def test_probabilities_sum_to_one_and_a_node_is_reached_as_often_as_its_children(depth):
+    logits = decisions(depth)
+    reach = log_reach(logits).exp()
+    assert reach.shape == (5, 2 ** (depth + 1) - 1)
+    torch.testing.assert_close(reach[:, 2**depth - 1 :].sum(dim=1), torch.ones(5, dtype=torch.float64))
+    inner = torch.arange(1, 2**depth)
+    torch.testing.assert_close(reach[:, inner - 1], reach[:, 2 * inner - 1] + reach[:, 2 * inner])
+
+
+def test_nothing_is_lost_where_products_would_vanish():
+    """A leaf of probability e^-1000 keeps its logarithm and a gradient."""
+    logits = torch.full((1, 2**10 - 1), -100.0, requires_grad=True)
+    log_probabilities = log_leaf_probabilities(logits)
+    assert log_probabilities[0, 0].item() == pytest.approx(-1000) and log_probabilities[0, -1].item() == pytest.approx(0, abs=1e-6)
+    log_probabilities[0, 0].backward()
+    assert logits.grad.isfinite().all() and logits.grad[0, 0].item() == pytest.approx(1)
+
+
+def test_gradient_of_a_node_is_its_reach_times_the_difference_of_its_sides():
+    """d y / d d_n = r_n (mean value on the left - mean value on the right), the formula of the card."""
+    goes_left = torch.rand(1, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    values = torch.arange(8.0, dtype=torch.float64) ** 2
+    (leaf_probabilities(goes_left.logit()) @ values).sum().backward()
+    d = goes_left.detach()[0]
+    left = d[3] * values[0] + (1 - d[3]) * values[1]
+    right = d[4] * values[2] + (1 - d[4]) * values[3]
+    assert goes_left.grad[0, 1].item() == pytest.approx((d[0] * (left - right)).item())  # node 2, reached with d_1
+
+
+def test_hard_routing_follows_the_likelier_side_and_may_miss_the_likeliest_leaf():
+    logits = torch.tensor([[0.4, 0.0, -5.0]])  # a little to the left, where nothing is decided; on the right all is
+    assert hard_leaf(logits).tolist() == [0]
+    assert likeliest_leaf(logits).tolist() == [3]
+    assert leaf_probabilities(logits, hard=True).tolist() == [[1, 0, 0, 0]]
+
+
+@given(depth=st.integers(1, 8), seed=st.integers(0, 100))
+def test_sure_decisions_make_soft_and_hard_the_same(depth, seed):
+    logits = decisions(depth, seed=seed).sign() * 60
+    torch.testing.assert_close(leaf_probabilities(logits), leaf_probabilities(logits, hard=True))
+    assert torch.equal(hard_leaf(logits), likeliest_leaf(logits))
+
+
+def test_path_of_a_leaf():
+    assert leaf_path(0, 3) == [1, 2, 4, 8] and leaf_path(5, 3) == [1, 3, 6, 13]
+    with pytest.raises(ValueError, match="0 to 7"):
+        leaf_path(8, 3)
+
+
+def test_information_of_a_routing_in_its_limits():
+    undecided = torch.zeros(4, 3)
+    assert routing_information(undecided) == pytest.approx((2, 2, 0))
+    shared_out = 60 * torch.tensor([[1.0, 1, 0], [1, -1, 0], [-1, 0, 1], [-1, 0, -1]])
+    assert routing_information(shared_out) == pytest.approx((2, 0, 2), abs=1e-6)
+    assert routing_information(torch.full((4, 3), 60.0)) == pytest.approx((0, 0, 0), abs=1e-6)
+    half = torch.tensor([[0.0, 60, 60]])
+    assert routing_information(half) == pytest.approx((1, 1, 0), abs=1e-6)
+
+
+@pytest.mark.parametrize("nodes", [0, 2, 6, 2**11 - 1])
+def test_no_tree_has_so_many_nodes(nodes):
+    with pytest.raises(ValueError, match=str(nodes)):
+        tree_depth(nodes)
+
+
+def test_a_gate_begins_undecided_and_learns_a_split():
+    """Samples left and right of zero end at different leaves."""
+    torch.manual_seed(0)
+    gate = TreeGate(1, depth=1)
+    points = torch.randn(256, 1)
+    assert leaf_probabilities(gate(points)).mean().item() == pytest.approx(0.5, abs=0.01)
+    optimizer = torch.optim.Adam(gate.parameters(), lr=0.1)
+    side = (points[:, 0] > 0).long()
+    for _ in range(60):
+        optimizer.zero_grad()
+        loss = -log_leaf_probabilities(gate(points)).gather(1, side[:, None]).mean()
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < 0.2 < math.log(2)
+    assert (hard_leaf(gate(points)) == side).float().mean() > 0.95
