@@ -76,7 +76,7 @@ class Run:
     @property
     def broken(self) -> bool:
         """A cell failed otherwise than by a check: the notebook itself has a fault."""
-        return bool(self.error) and self.error.split(":")[0] not in ("AssertionError", "ClaimNotMet")
+        return _broken(self.error)
 
     def summary(self) -> dict[str, Any]:
         """What `facelab run --json` prints."""
@@ -91,6 +91,10 @@ class Run:
             "memory_mb": round(self.memory_mb),
             "copy": str(self.copy),
         }
+
+
+def _broken(error: str) -> bool:
+    return bool(error) and error.split(":")[0] not in ("AssertionError", "ClaimNotMet")
 
 
 def discover(folder: Path = NOTEBOOKS) -> list[Notebook]:
@@ -319,7 +323,7 @@ def measured(content: "NotebookNode") -> tuple[list[dict[str, Any]], dict[str, f
 
 
 def scoreboard(folder: Path = OUTPUT) -> list[dict[str, Any]]:
-    """The claims of all executed copies in `folder`, one row each; sabotaged runs are left out.
+    """The claims of all executed copies in `folder`, one row each; sabotaged runs and those that broke off are left out.
 
     Raises:
         ValueError: no executed copy.
@@ -330,7 +334,7 @@ def scoreboard(folder: Path = OUTPUT) -> list[dict[str, Any]]:
     for path in sorted(folder.rglob("[0-9][0-9]_*.ipynb")):
         content = nbformat.read(path, as_version=4)
         made = content.metadata.get("facelab_run")
-        if made is None or made["parameters"].get("sabotage"):
+        if made is None or made["parameters"].get("sabotage") or _broken(made["error"]):
             continue
         variant = ", ".join(f"{key}={value}" for key, value in made["parameters"].items())
         claims, _ = measured(content)

@@ -149,6 +149,21 @@ def test_the_scoreboard_holds_every_claim_but_those_of_sabotaged_runs(runs):
     ]
 
 
+def test_the_scoreboard_leaves_out_a_run_that_broke_off(runs, tmp_path):
+    copy = next(
+        path for path in sorted(runs["output"].rglob("*.ipynb")) if nbformat.read(path, 4).metadata["facelab_run"]["parameters"] == {}
+    )
+    content = nbformat.read(copy, as_version=4)
+    for error, rows in (("ClaimNotMet: better", 1), ("NameError: name", 0)):
+        content.metadata["facelab_run"]["error"] = error
+        nbformat.write(content, tmp_path / copy.name)
+        if rows:
+            assert len(scoreboard(tmp_path)) == rows
+        else:
+            with pytest.raises(ValueError, match="no executed notebook"):
+                scoreboard(tmp_path)
+
+
 def test_the_scoreboard_without_runs_says_how_to_get_some(tmp_path):
     with pytest.raises(ValueError, match="facelab run --all"):
         scoreboard(tmp_path)

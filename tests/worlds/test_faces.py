@@ -302,6 +302,15 @@ def test_where_no_occluder_lies_the_truth_is_that_of_the_bare_face():
         assert not (after.visible & ~before.visible).any()
 
 
+def test_identities_of_a_range_are_sampled_and_nonsense_is_explained():
+    sampled = faces.sample(300, seed=0, identity=(10, 12))["identity"]
+    assert set(sampled) == {10, 11, 12} and min(np.bincount(sampled)[10:]) > 60
+    assert faces.sample(2, seed=0, identity=(10, 12))["identity"].tolist() == sampled[:2].tolist()
+    for nonsense in (1.5, -1, (5, 3), (1, 2, 3), "anna", [1, 2]):
+        with pytest.raises(ValueError, match="identity"):
+            faces.sample(3, identity=nonsense)
+
+
 def test_equal_identities_are_the_same_person():
     batch = faces.render(6, seed=0, identity=[1, 1, 1, 2, 2, 2])
     assert batch.identity.tolist() == [1, 1, 1, 2, 2, 2]

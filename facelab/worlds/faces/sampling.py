@@ -7,10 +7,11 @@ Shape and appearance hash the identity instead of the index, so equal identities
 from collections.abc import Mapping
 
 import numpy as np
+from jaxtyping import Int
 
 from facelab.worlds.faces.expression import draw_action_units
 from facelab.worlds.faces.factors import AU_NAMES, FACTORS, PERSON, Factor, check_name
-from facelab.worlds.faces.randomness import hashed_table
+from facelab.worlds.faces.randomness import hashed, hashed_table
 
 
 def _code(factor: Factor, value) -> float:
@@ -57,15 +58,31 @@ def given_values(factor: Factor, given, n: int, u: np.ndarray, v: np.ndarray) ->
     return _checked(factor, np.full(n, _code(factor, given)))
 
 
+def _identities(given: object, seed: np.ndarray, index: np.ndarray) -> Int[np.ndarray, " n"]:
+    """A number (one person), a (low, high) tuple (sampled) or one number per face, as whole numbers."""
+    n = len(index)
+    try:
+        numbers = np.asarray(given, dtype=float)
+    except (TypeError, ValueError):
+        numbers = np.array(np.nan)
+    if numbers.ndim > 1 or not np.all(np.isfinite(numbers)) or np.any(numbers != np.floor(numbers)) or np.any(numbers < 0):
+        raise ValueError(f"identity = {given!r}; give a whole number from 0, a (low, high) tuple of them, or one per face.")
+    if isinstance(given, tuple):
+        if len(given) != 2 or given[0] > given[1]:
+            raise ValueError(f"identity = {given} is no range; give (low, high) with low <= high.")
+        low, high = numbers
+        return np.floor(low + (high - low + 1) * hashed(seed, index, "identity")).astype(np.int64)
+    if numbers.ndim == 1 and len(numbers) != n:
+        raise ValueError(f"identity was given {len(numbers)} values for {n} faces; a sweep needs one value per face.")
+    return np.broadcast_to(numbers, (n,)).astype(np.int64)
+
+
 def draw(seed: np.ndarray, index: np.ndarray, asked: Mapping[str, object]) -> dict[str, np.ndarray]:
     """All factors of the items (seed, index), those in `asked` as asked, the others from their default distributions."""
     n = len(index)
     for name in asked:
         check_name(name)
-    identity = asked.get("identity", index)
-    if np.ndim(identity) == 1 and len(identity) != n:
-        raise ValueError(f"identity was given {len(identity)} values for {n} faces; a sweep needs one value per face.")
-    identity = np.broadcast_to(np.asarray(identity), (n,)).astype(np.int64)
+    identity = _identities(asked.get("identity", index), seed, index)
     values: dict[str, np.ndarray] = {"seed": np.asarray(seed), "index": np.asarray(index), "identity": identity}
     person = np.array([name in PERSON for name in FACTORS])[:, None]
     uniform = hashed_table(seed, np.where(person, identity, index), list(FACTORS), 2)
