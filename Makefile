@@ -5,7 +5,8 @@ JOBS ?= 2
 PYTEST_FLAGS ?=
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-TEST := $(BIN)/python -m pytest --durations=15 $(PYTEST_FLAGS)
+# One thread per process: pytest's plugins load numpy before a conftest can say so, and idle threads of its BLAS spin.
+TEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest --durations=15 $(PYTEST_FLAGS)
 
 .PHONY: lab run trust test check install lint fast unit notebooks browser benchmark golden format strip clean
 
