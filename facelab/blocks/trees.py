@@ -201,20 +201,26 @@ class TreeGate(nn.Module):
     def forward(self, gating: Float[Tensor, "B D"]) -> Float[Tensor, "B nodes"]:
         """Logit of going left, node by node in heap order; the functions of this module make leaves of it."""
         if self._forced is not None:
+            if len(self._forced) not in (1, len(gating)):
+                raise ValueError(f"The gate got {len(gating)} samples but leaves for {len(self._forced)}; give one leaf, or one per sample.")
             return self._forced.to(gating).expand(len(gating), -1)
         return self.norm(self.linear(gating))
 
     @contextmanager
-    def only(self, leaf: int) -> Iterator[None]:
+    def only(self, leaf: int | Int[Tensor, " B"]) -> Iterator[None]:
         """Within the `with` block every sample goes to this one leaf, so that the model answers with its expert alone.
 
+        Args:
+            leaf: for all samples, or one for each: a model given one image `leaves` times answers with all its experts.
+
         Raises:
-            ValueError: no such leaf.
+            ValueError: no such leaf; in the block, if the gate gets another number of samples than there are leaves given.
         """
-        path = leaf_path(leaf, self.depth)
-        before, forced = self._forced, torch.zeros(2**self.depth - 1)
-        for node, child in pairwise(path):
-            forced[node - 1] = SURE if child == 2 * node else -SURE
+        leaves = torch.as_tensor(leaf).reshape(-1)
+        before, forced = self._forced, torch.zeros(len(leaves), 2**self.depth - 1)
+        for row, number in zip(forced, leaves.tolist(), strict=True):
+            for node, child in pairwise(leaf_path(number, self.depth)):
+                row[node - 1] = SURE if child == 2 * node else -SURE
         self._forced = forced
         try:
             yield

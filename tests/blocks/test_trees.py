@@ -192,6 +192,10 @@ def test_only_one_leaf_is_exact_and_ends_with_the_block():
             assert torch.equal(leaf_probabilities(gate(points)), expected)
             assert torch.equal(leaf_probabilities(gate(points), hard=True), expected)
     assert all(torch.equal(value, before[name]) for name, value in gate.state_dict().items()), "the norm has seen nothing"
+    with gate.only(torch.arange(7)):
+        assert torch.equal(leaf_probabilities(gate(points)), torch.eye(16)[:7])
+        with pytest.raises(ValueError, match="3 samples but leaves for 7"):
+            gate(points[:3])
     with pytest.raises(ZeroDivisionError), gate.only(3):
         raise ZeroDivisionError
     assert leaf_probabilities(gate.eval()(points)).max() < 1
