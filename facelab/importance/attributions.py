@@ -6,21 +6,20 @@ Selvaraju et al. 2017 (Grad-CAM, arXiv:1610.02391); Zeiler, Fergus 2014 (occlusi
 
 import copy
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
-Target = int | Callable[[Tensor], Tensor]
-Score = Callable[[Tensor], Tensor]
+from facelab.importance import exact
+from facelab.importance.paths import QUADRATURES
+from facelab.importance.targets import Score, Target, baseline_like, evaluating, layer_name, layer_output, neuron, scalar
 
 METHODS = {
     "saliency": "Which pixels would change the output if they were nudged now?",
     "input x gradient": "The same, times the value of the pixel.",
-    "guided backpropagation": "Saliency that lets only positive signals back through each ReLU; a picture of edges rather than of the decision.",
+    "guided backpropagation": "Saliency that lets only positive signals back through each ReLU: edges rather than the decision.",
     "integrated gradients": "How is the difference of the output to the baseline shared out among the pixels?",
     "exact integrated gradients": "The same without a quadrature error, for piecewise linear networks.",
     "occlusion": "How much does the output drop, on average, when a small square over this pixel is set to the baseline?",
@@ -33,7 +32,6 @@ METHODS = {
 """Methods and the question that each one answers."""
 
 LAYER_METHODS = ("conductance", "exact conductance", "channel ablation", "grad-cam")
-QUADRATURES = ("gausslegendre", "riemann_middle", "riemann_left", "riemann_right")
 ROWS = 512  # images per forward pass: 200 steps of a batch of 32 would be 6400
 
 
@@ -80,12 +78,14 @@ def attribute(
         target: column of the output (take logits: a softmax mixes the classes), or a function outputs -> (B,), row by row.
         method: one of METHODS.
         layer: module of the model, for the methods in LAYER_METHODS; together with `unit`, for the others.
-        unit: ask about a neuron instead: its index in the output of `layer`, without the batch; a channel alone means the mean over its places.
+        unit: ask about a neuron instead: its index in the output of `layer`, without the batch; a channel alone means the mean over its
+            places.
         baseline: what stands for "absent": a tensor that broadcasts to the inputs, or a number; 0 if not given.
         steps: nodes of the path, from the baseline to the input.
         quadrature: one of QUADRATURES, for integrated gradients. (captum's `riemann_trapezoid` is left out: its weights sum to 1 - 1/steps.
             Conductance uses captum's walk from end to end, which is of first order whatever the quadrature.)
-        mask: labels 0, 1, ... of the parts of "part ablation", broadcasting to the inputs. The effect of a part is spread evenly over its pixels.
+        mask: labels 0, 1, ... of the parts of "part ablation", broadcasting to the inputs. The effect of a part is spread evenly
+            over its pixels.
         window: side of the square of "occlusion", pixels; it moves by half its side.
 
     Returns:
@@ -100,7 +100,7 @@ def attribute(
         warnings.filterwarnings("ignore", module="captum")
         inputs = inputs.detach()
         reference = baseline_like(inputs, baseline)
-        name = _layer_name(model, layer, inputs)
+        name = layer_name(model, layer, inputs)
         if method.startswith("exact"):  # breakpoints lie closer than float32 can tell apart
             model, inputs, reference = copy.deepcopy(model).double(), inputs.double(), reference.double()
             layer = model.get_submodule(name) if layer is not None else None
@@ -121,8 +121,6 @@ def attribute(
 def _values(model, score, inputs, reference, method, layer, steps, quadrature, mask, window) -> Tensor:
     """The map itself, from captum or `exact`."""
     from captum import attr
-
-    from facelab.importance import exact
 
     rows = max(ROWS, 2 * len(inputs))
     match method:
@@ -182,124 +180,6 @@ def _channel_ablation(score: Score, layer: nn.Module, inputs: Tensor) -> Tensor:
     return drop / max(1, shape[2:].numel())
 
 
-def path_nodes(steps: int, quadrature: str = "gausslegendre") -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
-    """Nodes in [0,1] and weights (which sum to 1) of a quadrature, in float64.
-
-    Args:
-        quadrature: one of QUADRATURES, or "riemann_trapezoid" (here with weights that sum to 1).
-
-    Raises:
-        ValueError: an unknown quadrature, or fewer than one step (two for the trapezoid rule).
-    """
-    import numpy as np
-
-    if steps < (2 if quadrature == "riemann_trapezoid" else 1):
-        raise ValueError(f"steps={steps} is too few for a quadrature; take 50, or at least 2.")
-    even, equal = torch.arange(steps, dtype=torch.float64), torch.full((steps,), 1 / steps, dtype=torch.float64)
-    match quadrature:
-        case "gausslegendre":
-            nodes, weights = (torch.from_numpy(a) for a in np.polynomial.legendre.leggauss(steps))
-            return (1 + nodes) / 2, weights / 2
-        case "riemann_middle":
-            return (even + 0.5) / steps, equal
-        case "riemann_left":
-            return even / steps, equal
-        case "riemann_right":
-            return (even + 1) / steps, equal
-        case "riemann_trapezoid":
-            weights = torch.full((steps,), 1 / (steps - 1), dtype=torch.float64)
-            weights[[0, -1]] /= 2
-            return even / (steps - 1), weights
-    raise ValueError(f"quadrature={quadrature!r} is not known; use one of {', '.join(QUADRATURES)}.")
-
-
-def integrated_gradients(
-    score: Score,
-    inputs: Float[Tensor, "B *shape"],
-    reference: Float[Tensor, "B *shape"],
-    nodes: Float[Tensor, " n"],
-    weights: Float[Tensor, " n"],
-) -> Float[Tensor, "B *shape"]:
-    """Integrated gradients as the equation says it: (x - x') times the weighted mean of the gradients on the way (2017, eq. 1)."""
-    total = torch.zeros_like(inputs)
-    for node, weight in zip(nodes.tolist(), weights.tolist(), strict=True):
-        between = (reference + node * (inputs - reference)).requires_grad_()
-        (gradient,) = torch.autograd.grad(score(between).sum(), between)
-        total += weight * gradient
-    return (inputs - reference) * total
-
-
-def scalar(model: nn.Module, target: Target) -> Score:
-    """The function inputs -> (B,) that is explained."""
-
-    def score(inputs: Tensor) -> Tensor:
-        outputs = model(inputs)
-        if callable(target):
-            return target(outputs)
-        if outputs.ndim != 2 or not -outputs.shape[1] <= target < outputs.shape[1]:
-            advice = "give a column of the output, or a function outputs -> (B,)"
-            raise ValueError(f"target={target} does not fit an output of shape {tuple(outputs.shape)}; {advice}.")
-        return outputs[:, target]
-
-    return score
-
-
-def neuron(model: nn.Module, layer: nn.Module, unit: int | tuple[int, ...]) -> Score:
-    """The function inputs -> (B,) that is one unit of a layer, or the mean of one of its channels."""
-    index = (unit,) if isinstance(unit, int) else tuple(unit)
-
-    def score(inputs: Tensor) -> Tensor:
-        outputs = layer_output(model, layer, inputs)
-        try:
-            return outputs[(slice(None), *index)].flatten(1).mean(dim=1)
-        except IndexError:
-            raise ValueError(f"unit={unit} does not fit a layer with outputs of shape {tuple(outputs.shape[1:])}.") from None
-
-    return score
-
-
-def layer_output(forward: Callable[[Tensor], Tensor], layer: nn.Module, inputs: Tensor) -> Tensor:
-    """What `layer` puts out when `forward` runs."""
-    seen: list[Tensor] = []
-    hook = layer.register_forward_hook(lambda module, arguments, output: seen.append(output))
-    try:
-        forward(inputs)
-    finally:
-        hook.remove()
-    return seen[0]
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[nn.Module]:
-    """Inside, the model is in evaluation mode and nothing works in place (hooks would see overwritten values); afterwards all is as it was."""
-    training = {module: module.training for module in model.modules()}
-    in_place = [module for module in model.modules() if getattr(module, "inplace", False) is True]
-    try:
-        model.eval()
-        for module in in_place:
-            module.inplace = False  # type: ignore[assignment]
-        yield model
-    finally:
-        for module, flag in training.items():
-            module.training = flag
-        for module in in_place:
-            module.inplace = True  # type: ignore[assignment]
-
-
-def baseline_like(inputs: Float[Tensor, "B *shape"], baseline: Tensor | float | None) -> Float[Tensor, "B *shape"]:
-    """The baseline as a tensor of the inputs' shape.
-
-    Raises:
-        ValueError: it does not broadcast to the inputs.
-    """
-    values = torch.as_tensor(0.0 if baseline is None else baseline, dtype=inputs.dtype, device=inputs.device)
-    try:
-        return values.detach().expand_as(inputs).clone()
-    except RuntimeError:
-        shapes = f"{tuple(values.shape)} does not fit inputs of shape {tuple(inputs.shape)}"
-        raise ValueError(f"A baseline of shape {shapes}; give a number, one image, or one image for each input.") from None
-
-
 class _Scalar(nn.Module):
     """A model with one output, for what captum hooks by itself."""
 
@@ -326,24 +206,3 @@ def _check(method, layer, unit, quadrature, steps, mask) -> None:
         raise ValueError(f"unit={unit} needs to know its layer; give layer=, a module of the model.")
     if method == "part ablation" and mask is None:
         raise ValueError("The method 'part ablation' needs to know the parts; give mask=, whole numbers that broadcast to the inputs.")
-
-
-def _layer_name(model: nn.Module, layer: nn.Module | None, inputs: Tensor) -> str:
-    """The layer's name in the model; refuses one that hooks would not see exactly once."""
-    if layer is None:
-        return ""
-    names = [name for name, module in model.named_modules() if module is layer]
-    if not names:
-        raise ValueError(f"The layer {type(layer).__name__} is no part of the model; take it from model.named_modules().")
-    calls: list[int] = []
-    hook = layer.register_forward_hook(lambda *_: calls.append(1))
-    try:
-        with torch.no_grad():
-            model(inputs[:1])
-    finally:
-        hook.remove()
-    if len(calls) != 1:
-        raise ValueError(
-            f"The layer {names[0]!r} is called {len(calls)} times in a forward pass; layers are looked at in exactly one call."
-        )
-    return names[0]

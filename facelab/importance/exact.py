@@ -11,7 +11,7 @@ from collections.abc import Callable
 from itertools import combinations
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float64
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
