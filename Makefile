@@ -52,7 +52,7 @@ notebooks: $(INSTALLED)
 	$(TEST) tests/notebooks/test_notebooks.py
 
 browser: $(INSTALLED)
-	$(TEST) tests/browser
+	$(TEST) -n $(JOBS) --dist worksteal tests/browser
 
 benchmark: $(INSTALLED)
 	$(TEST) tests/benchmarks

@@ -46,7 +46,9 @@ def find_chromium(own: str) -> str | None:
         if place and Path(place).exists():
             return place
     if hasattr(os, "geteuid") and os.geteuid() == 0 and shutil.which("apt-get"):
-        subprocess.run(["apt-get", "install", "--yes", "--no-install-recommends", "chromium"], capture_output=True, timeout=300)
+        # Several test processes may come here at once: all but the first wait for its lock, then find nothing left to do.
+        command = ["apt-get", "-o", "DPkg::Lock::Timeout=300", "install", "--yes", "--no-install-recommends", "chromium"]
+        subprocess.run(command, capture_output=True, timeout=600)
         return shutil.which("chromium")
     return None
 

@@ -41,7 +41,13 @@ def test_every_factor_of_the_world_has_a_control_with_a_description(explorer):
         assert stops(control)[0] == factor.low and stops(control)[-1] == factor.high
 
 
-@pytest.mark.parametrize("name", [*SHOWN, *faces.FACTORS])
+QUICK = {*SHOWN, "yaw", "au_12", "light_azimuth", "glasses", "identity", "expression"}
+"""Controls, one of each kind, that `make check` moves too; all hundred take half a minute."""
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in (*SHOWN, *faces.FACTORS)]
+)
 def test_every_control_at_both_ends_and_the_middle(explorer, name):
     before = explorer.controls[name].value
     for value in stops(explorer.controls[name]):
