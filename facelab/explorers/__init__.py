@@ -3,6 +3,7 @@
 from typing import Any
 
 from facelab.explorers.attention import AttentionExplorer, attention_view, stages_from_maps
+from facelab.explorers.attribution import AttributionExplorer
 from facelab.explorers.explorer import Explorer, View, stops
 from facelab.explorers.gating_tree import GatingTreeExplorer, face_sweep
 from facelab.explorers.photo import PhotoExplorer
@@ -10,6 +11,7 @@ from facelab.explorers.recombinator import RecombinatorExplorer
 
 __all__ = [
     "AttentionExplorer",
+    "AttributionExplorer",
     "Explorer",
     "GatingTreeExplorer",
     "PhotoExplorer",
