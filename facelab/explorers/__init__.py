@@ -3,12 +3,14 @@
 from typing import Any
 
 from facelab.explorers.attention import AttentionExplorer, attention_view, stages_from_maps
+from facelab.explorers.attribution import AttributionExplorer
 from facelab.explorers.explorer import Explorer, View, stops
 from facelab.explorers.photo import PhotoExplorer
 from facelab.explorers.recombinator import RecombinatorExplorer
 
 __all__ = [
     "AttentionExplorer",
+    "AttributionExplorer",
     "Explorer",
     "PhotoExplorer",
     "RecombinatorExplorer",

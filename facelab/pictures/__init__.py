@@ -3,6 +3,7 @@
 `show_...` draws images, `plot_...` draws numbers, `draw_...` draws how a network is wired.
 """
 
+from facelab.pictures.attributions import Account, show_attribution
 from facelab.pictures.curves import plot_bars, plot_cumulative_error, plot_history, plot_masking
 from facelab.pictures.faces import show_faces, show_truth
 from facelab.pictures.maps import plot_matrix, show_maps, show_strip
@@ -10,6 +11,7 @@ from facelab.pictures.style import Picture
 from facelab.pictures.wiring import draw_decafa, draw_rcn, draw_sumnet
 
 __all__ = [
+    "Account",
     "Picture",
     "draw_decafa",
     "draw_rcn",
@@ -19,6 +21,7 @@ __all__ = [
     "plot_history",
     "plot_masking",
     "plot_matrix",
+    "show_attribution",
     "show_faces",
     "show_maps",
     "show_strip",
