@@ -1,1 +1,1 @@
-"""What matters in a network: attributions, importance criteria, measured sensitivity."""
+"""What matters in a network: attributions, criteria for layers, channels and neurons, and measured sensitivity."""

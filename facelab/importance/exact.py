@@ -163,7 +163,8 @@ class _Watch(TorchDispatchMode):
 
 def _crossings(values: Tensor) -> tuple[Tensor, Tensor]:
     """Where a linear function between neighbouring knots changes its sign. values (knots,...)."""
-    left, right = values[:-1].flatten(1), values[1:].flatten(1)
+    values = values.reshape(len(values), -1)
+    left, right = values[:-1], values[1:]
     interval, unit = torch.nonzero((left < 0) != (right < 0), as_tuple=True)
     before, after = left[interval, unit], right[interval, unit]
     return interval, before / (before - after)

@@ -73,7 +73,8 @@ def infidelity(
     """
     from captum.metrics import infidelity as measured
 
-    with evaluating(model), torch.no_grad():
+    with evaluating(model), torch.no_grad(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="captum")
         options = dict(n_perturb_samples=draws, max_examples_per_batch=max(ROWS, len(inputs)))
         return measured(scalar(model, target), perturb, inputs, slopes.to(inputs), **options)
 
@@ -96,9 +97,9 @@ def max_sensitivity(
     """
     from captum.metrics import sensitivity_max
 
-    def steadily(inputs: Tensor) -> Tensor:
-        with torch.enable_grad():  # captum asks under no_grad
-            return explain(inputs)
+    def steadily(packed: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        with torch.enable_grad():  # captum asks under no_grad; it packs inputs into a tuple and wants maps packed alike
+            return (explain(packed[0]),)
 
     with seeded(seed), warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="captum")

@@ -33,7 +33,7 @@ def neuron(model: nn.Module, layer: nn.Module, unit: int | tuple[int, ...]) -> S
     def score(inputs: Tensor) -> Tensor:
         outputs = layer_output(model, layer, inputs)
         try:
-            return outputs[(slice(None), *index)].flatten(1).mean(dim=1)
+            return outputs[(slice(None), *index)].reshape(len(outputs), -1).mean(dim=1)
         except IndexError:
             raise ValueError(f"unit={unit} does not fit a layer with outputs of shape {tuple(outputs.shape[1:])}.") from None
 
