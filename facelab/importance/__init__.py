@@ -1,0 +1,1 @@
+"""What matters in a network: attributions, criteria for layers, channels and neurons, and measured sensitivity."""

@@ -1,0 +1,165 @@
+"""What a network is made of: layers in order of execution, their cost, and the channels that are tied together."""
+
+import copy
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
+
+from facelab.importance.scores import evaluating
+
+LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Linear)
+TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A module with a weight.
+
+    Attributes:
+        name: as in `model.named_modules()`.
+        shape: of the weight.
+        parameters: number of scalars, bias included.
+        depth: 1 for the first layer executed, 2 for the next.
+        multiplies: multiplications for one sample.
+        channels: number of outputs.
+        output: shape of what it gives for one sample.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    parameters: int
+    depth: int
+    multiplies: int
+    channels: int
+    output: tuple[int, ...]
+
+    @property
+    def shape_text(self) -> str:
+        """The weight's shape as a table holds it: "16x3x3x3"."""
+        return "x".join(map(str, self.shape))
+
+
+def channel_axis(module: nn.Module) -> int:
+    """Axis of the weight that counts the outputs: 1 for a transposed convolution, else 0."""
+    return 1 if isinstance(module, TRANSPOSED) else 0
+
+
+def layers(model: nn.Module, example: Tensor) -> list[Layer]:
+    """The convolutions and linear layers that run, in order of execution; a layer used twice counts once, with both its costs.
+
+    Args:
+        example: (B, ...) a batch the model takes; it runs through once.
+
+    Raises:
+        ValueError: none of these layers runs.
+    """
+    outputs: dict[str, Tensor] = {}
+    multiplies: dict[str, int] = {}
+
+    def watch(name: str) -> Callable:
+        def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            outputs.setdefault(name, output)
+            # every weight meets every place of the grid on its output side (input side if transposed) once
+            grid = inputs[0] if isinstance(module, TRANSPOSED) else output
+            places = grid[0, 0].numel() if not isinstance(module, nn.Linear) else output[0].numel() // output.shape[-1]
+            multiplies[name] = multiplies.get(name, 0) + module.weight.numel() * places  # type: ignore[operator, union-attr]
+
+        return hook
+
+    modules = {name: module for name, module in model.named_modules() if isinstance(module, LAYERS)}
+    handles = [module.register_forward_hook(watch(name)) for name, module in modules.items()]
+    try:
+        with evaluating(model), torch.no_grad():
+            model(example)
+    finally:
+        for handle in handles:
+            handle.remove()
+    if not outputs:
+        raise ValueError(f"No convolution or linear layer runs in {type(model).__name__}; importance of layers needs at least one.")
+    return [_describe(name, modules[name], depth, multiplies[name], outputs[name]) for depth, name in enumerate(outputs, start=1)]
+
+
+def _describe(name: str, module: nn.Module, depth: int, multiplies: int, output: Tensor) -> Layer:
+    weight, bias = module.weight, module.bias
+    channels = output.shape[-1 if isinstance(module, nn.Linear) else 1]
+    parameters = weight.numel() + (0 if bias is None else bias.numel())  # type: ignore[operator, union-attr]
+    return Layer(name, tuple(weight.shape), parameters, depth, multiplies, channels, tuple(output.shape[1:]))  # type: ignore[arg-type]
+
+
+def groups(model: nn.Module, example: Tensor) -> dict[str, tuple[str, ...]]:
+    """Layers whose output channels can only go together (summands of a residual addition), from torch-pruning's dependency graph.
+
+    The last layer, whose channels are the outputs themselves, is a group too.
+
+    Returns:
+        name of the group (its layers joined by "+", in order of execution) -> its layers.
+    """
+    from torch_pruning import DependencyGraph
+
+    order = {layer.name: layer.depth for layer in layers(model, example)}
+    private = copy.deepcopy(model).eval()  # the graph puts hooks into the model and wants gradients
+    for parameter in private.parameters():
+        parameter.requires_grad_(True)
+    names = {module: name for name, module in private.named_modules()}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of parameters outside of layers, which have no channels
+        graph = DependencyGraph().build_dependency(private, example_inputs=example)
+    found: dict[str, tuple[str, ...]] = {}
+    for group in graph.get_all_groups(root_module_types=list(LAYERS)):
+        targets = (dependency.target.module for dependency, _ in group if graph.is_out_channel_pruning_fn(dependency.handler))
+        members = sorted({names[module] for module in targets if isinstance(module, LAYERS)} & set(order), key=lambda name: order[name])
+        found["+".join(members)] = tuple(members)
+    return dict(sorted(found.items(), key=lambda item: order[item[1][0]]))
+
+
+def folded(model: nn.Module, example: Tensor) -> nn.Module:
+    """A copy in evaluation mode whose batch norms are part of the layers before them; it computes the same.
+
+    A batch norm divides by the statistics of the layer before it. Unless it is folded, the same relative change of a weight
+    means something else in each layer.
+
+    Args:
+        example: (B, ...) a batch the model takes.
+
+    Raises:
+        ValueError: the copy does not compute the same, because a layer's output is also used without its batch norm.
+    """
+    result = copy.deepcopy(model).eval()
+    made_by: dict[int, str] = {}
+    kept: list[Tensor] = []  # alive, so that no two of them have one id
+    pairs: list[tuple[str, str]] = []
+
+    def watch(name: str) -> Callable:
+        def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            if isinstance(module, NORMS) and id(inputs[0]) in made_by:
+                pairs.append((made_by[id(inputs[0])], name))
+            elif isinstance(module, LAYERS):
+                made_by[id(output)] = name
+                kept.append(output)
+
+        return hook
+
+    handles = [module.register_forward_hook(watch(name)) for name, module in result.named_modules() if isinstance(module, LAYERS + NORMS)]
+    with torch.no_grad():
+        expected = result(example)
+    for handle in handles:
+        handle.remove()
+    for layer, norm in pairs:
+        module, statistics = result.get_submodule(layer), result.get_submodule(norm)
+        if statistics.running_mean is None:  # type: ignore[union-attr]
+            continue
+        if isinstance(module, nn.Linear):
+            result.set_submodule(layer, fuse_linear_bn_eval(module, statistics))
+        else:
+            result.set_submodule(layer, fuse_conv_bn_eval(module, statistics, transpose=isinstance(module, TRANSPOSED)))
+        result.set_submodule(norm, nn.Identity())
+    with torch.no_grad():
+        same = torch.allclose(result(example), expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
+    if not same:
+        raise ValueError(f"Batch norms of {type(model).__name__} cannot be folded: a layer's output is also used without its batch norm.")
+    return result

@@ -1,0 +1,92 @@
+"""A network evaluated as a whole after each change: for networks that cannot be traced, and what the fast way is measured against."""
+
+import copy
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from facelab.importance.channels import Unit
+from facelab.importance.networks import LAYERS, NORMS, layers
+
+
+class Plain:
+    """The same interface as `Incremental`, by forward hooks and exchanged weights on a copy.
+
+    Args:
+        model: any module.
+        example: inputs that the ties between layers are found with.
+    """
+
+    bytes_per_sample = 1 << 21  # nothing is kept; batches of ordinary size
+
+    def __init__(self, model: nn.Module, example: Tensor):
+        self.root = copy.deepcopy(model).eval().requires_grad_(False)
+        self.modules = dict(self.root.named_modules())
+        self.layers = layers(self.root, example)
+        self.originals = {layer.name: self.modules[layer.name].weight.detach() for layer in self.layers}
+        self.units = _tied_units(self.root, {layer.name: layer.channels for layer in self.layers}, example)
+
+    def multiplies(self, changed: Iterable[str]) -> int:
+        """Multiplications per sample of one evaluation."""
+        return sum(layer.multiplies for layer in self.layers)
+
+    def keep(self, inputs: Tensor):
+        """Remember a batch; returns the outputs."""
+        self.inputs = inputs
+        return self.root(inputs)
+
+    def without(self, unit: Unit) -> Iterator[tuple[Tensor, Any]]:
+        """Outputs without the unit's channels: (indices of samples, their outputs)."""
+
+        def cut(module: nn.Module, inputs, output: Tensor):
+            positions = torch.as_tensor(unit.members[names[module]], device=output.device)
+            axis = output.ndim - 1 if isinstance(module, nn.Linear) else 1
+            return output.index_fill(axis, positions, 0)
+
+        names = {self.modules[name]: name for name in unit.members}
+        hooks = [module.register_forward_hook(cut) for module in names]
+        try:
+            yield torch.arange(len(self.inputs), device=self.inputs.device), self.root(self.inputs)
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def reweighted(self, weights: Mapping[str, Float[Tensor, "..."]]) -> Iterator[tuple[Tensor, Any]]:
+        """Outputs with other weights in some layers: (indices of samples, their outputs)."""
+        kept = {name: self.modules[name].weight for name in weights}
+        try:
+            for name, weight in weights.items():
+                self.modules[name].weight = nn.Parameter(weight, requires_grad=False)
+            yield torch.arange(len(self.inputs), device=self.inputs.device), self.root(self.inputs)
+        finally:
+            for name, weight in kept.items():
+                self.modules[name].weight = weight
+
+
+def _tied_units(model: nn.Module, called: Mapping[str, int], example: Tensor) -> list[Unit]:
+    """Channels that can only be removed together, from torch-pruning's dependency graph (built from gradients, not from the code)."""
+    import torch_pruning
+
+    model = copy.deepcopy(model)
+    for parameter in model.parameters():
+        parameter.requires_grad_(True)
+    names = {module: name for name, module in model.named_modules()}
+    graph = torch_pruning.DependencyGraph().build_dependency(model, example_inputs=example[:1])
+    units: dict[tuple, Unit] = {}
+    for name, channels in called.items():
+        module = model.get_submodule(name)
+        prune = graph.get_pruner_of_module(module).prune_out_channels
+        for channel in range(channels):
+            members: dict[str, tuple[int, ...]] = {}
+            for dependency, positions in graph.get_pruning_group(module, prune, idxs=[channel]):
+                target = dependency.target.module
+                if isinstance(target, LAYERS + NORMS) and dependency.handler == graph.get_pruner_of_module(target).prune_out_channels:
+                    members[names[target]] = tuple(sorted({*members.get(names[target], ()), *map(int, positions)}))
+            tied = tuple(layer for layer in called if layer in members)
+            unit = Unit(tied, members[tied[0]][0], members)
+            units.setdefault((tied, unit.channel), unit)
+    order = {name: i for i, name in enumerate(called)}
+    return sorted(units.values(), key=lambda unit: (order[unit.layers[0]], unit.channel))
