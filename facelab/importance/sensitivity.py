@@ -15,11 +15,11 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
 
+import cloudpickle
 import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float
-from joblib.externals import cloudpickle
 from scipy.stats import rankdata
 from torch import Tensor, nn
 
@@ -99,7 +99,8 @@ def measure_layers(
         levels: family -> levels instead of its own.
         draws: of the families that draw random numbers.
         seed: of these; a draw depends on it, the layer, the family, the level and its number only.
-        executor: any `concurrent.futures` executor, also of a Dask client; None measures in this process.
+        executor: any `concurrent.futures` executor, also of a Dask client; None measures in this process. Processes work side by
+            side, threads of one process take turns.
         checkpoint: folder; finished tasks are kept there, and a sweep that was interrupted goes on with them.
         progress: show a bar.
 
@@ -133,7 +134,7 @@ def measure_layers(
     parts = []
     for _, rows in frame.groupby("family", sort=False):
         together = rows.groupby("layer", sort=False).indices.values()  # the rows of a layer in this family
-        parts.append(rows.join(measured.ranking([rows.index[places] for places in together])))
+        parts.append(rows.join(measured.ranking([rows.index[places].tolist() for places in together])))
     return measured.finish(pd.concat(parts))
 
 
@@ -196,10 +197,15 @@ def _pruned_together(network: Incremental | Plain) -> list[tuple[str, ...]]:
 # --- one chunk of samples, some items: what a worker does ---
 
 
+_lock = threading.RLock()  # torch.fx changes what calling a module means while it traces, in all threads
+_loaded: dict[str, tuple[Any, ...]] = {}  # the network of the last sweep, ready for the next task
+
+
 def load_network(model: nn.Module, example: Tensor) -> Incremental | Plain:
     """The network ready for changes, traced if it can be; why not, if not, is logged."""
     try:
-        return Incremental(model, example)
+        with _lock:
+            return Incremental(model, example)
     except NotTraceable as reason:
         log.warning("%s is evaluated as a whole after each change, which is slower: %s.", type(model).__name__, reason)
         return Plain(model, example)
@@ -218,27 +224,25 @@ def scores_after(network: Incremental | Plain, item: Item, targets: Tensor, scor
     return after
 
 
-_local = threading.local()  # the network of the last sweep, per thread: kept values are not to be shared
-
-
 def _work(payload: bytes, key: str, inputs: Tensor, targets: Tensor, first: int, last: int) -> Arrays:
-    """Scores of a chunk of samples before the changes and after items first:last."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        if getattr(_local, "key", None) != key:
-            model, example, score, items, seed = cloudpickle.loads(payload)
-            logging.getLogger(__name__).setLevel(logging.ERROR)  # it was said where the sweep began
-            _local.loaded = (load_network(model, example), score, items, seed)
-            _local.key = key
-        network, score, items, seed = _local.loaded
-        with torch.no_grad():
-            before = one_per_sample(score(network.keep(inputs), targets), inputs)
-            after = [scores_after(network, item, targets, score, before, seed) for item in items[first:last]]
-        stacked = torch.stack(after) if after else before.new_zeros(0, len(before))
-        return {"before": before.cpu().numpy(), "after": stacked.cpu().numpy()}
-    finally:
-        torch.set_num_threads(threads)
+    """Scores of a chunk of samples before the changes and after items first:last; one task at a time in a process."""
+    with _lock:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            if key not in _loaded:
+                model, example, score, items, seed = cloudpickle.loads(payload)
+                log.setLevel(logging.ERROR)  # whether it can be traced was said where the sweep began
+                _loaded.clear()
+                _loaded[key] = load_network(model, example), score, items, seed
+            network, score, items, seed = _loaded[key]
+            with torch.no_grad():
+                before = one_per_sample(score(network.keep(inputs), targets), inputs)
+                after = [scores_after(network, item, targets, score, before, seed) for item in items[first:last]]
+            stacked = torch.stack(after) if after else before.new_zeros(0, len(before))
+            return {"before": before.cpu().numpy(), "after": stacked.cpu().numpy()}
+        finally:
+            torch.set_num_threads(threads)
 
 
 class _Sweep:
@@ -277,7 +281,7 @@ class _Sweep:
         tasks = [(first, last) for _ in self.digests for first, last in cuts]
         payload = b""
         if executor is None:
-            _local.loaded, _local.key = (self.network, self.score, self.items, self.seed), (key := object())
+            _loaded[key := f"here {id(self)}"] = self.network, self.score, self.items, self.seed
         else:
             payload = _pickled(self.model, self.example, self.score, self.items, self.seed)
             key = hashlib.sha256(payload).hexdigest()
@@ -294,7 +298,7 @@ class _Sweep:
                 name=name,
             )
         finally:
-            _local.__dict__.clear()
+            _loaded.pop(key, None)
         columns = [[found[i * len(cuts) + k] for k in range(len(cuts))] for i in range(len(self.digests))]
         self.before = np.concatenate([parts[0]["before"] for parts in columns]).astype(np.float64)
         self.after = np.concatenate([np.concatenate([part["after"] for part in parts]) for parts in columns], 1).astype(np.float64)

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from nets import NETS, Plain, Residual, Stubborn, batches, lively
+from nets import Hourglass, Plain, Residual, Stubborn, batches, lively
 from torch import nn
 
 from facelab.blocks import seeded
@@ -53,7 +53,7 @@ def plain_drop(model, change):
 def test_layers_one_by_one(model):
     table = measure(model)
     assert list(table.columns[: len(SENSITIVITY_COLUMNS)]) == list(SENSITIVITY_COLUMNS)
-    assert len(table) == 10 * (2 * 4 * 2 + 4) + 6 * 4  # noise and bit swaps twice, bits once; pruning of tied layers together
+    assert len(table) == 11 * (2 * 4 * 2 + 4) + 7 * 4  # noise and bit swaps twice, bits once; pruning of tied layers together
     for row in table.itertuples():
 
         def change(changed, row=row):
@@ -108,18 +108,19 @@ def test_what_nobody_hears_has_no_sensitivity():
 def test_model_is_given_back_as_it_was(model):
     before, mode = copy.deepcopy(model.state_dict()), model.training
 
+    calls = []
+
     def broken(outputs, targets):
-        if not torch.equal(outputs, model(torch.cat([inputs for inputs, _ in LOADER]))):
+        calls.append(outputs)
+        if len(calls) > 7:
             raise ArithmeticError("a score that breaks")
         return log_likelihood(outputs, targets)
 
-    for call in (lambda: measure(model), lambda: measure(model, score=broken)):
-        try:
-            call()
-        except ArithmeticError as error:
-            assert "breaks" in str(error)
-        assert model.training == mode and all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
-        assert all(parameter.requires_grad for parameter in model.parameters())
+    measure(model)
+    with pytest.raises(ArithmeticError, match="breaks"):
+        measure(model, score=broken)
+    assert model.training == mode and all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert all(parameter.requires_grad for parameter in model.parameters())
 
 
 def test_a_net_that_cannot_be_traced_gives_the_same(caplog):
@@ -147,15 +148,15 @@ def test_screen_finds_the_most_sensitive(model):
 
 def test_intervals_and_ranks(model):
     table = ablate(model)
-    assert sorted(table["rank"])[0] == 1 and table["rank"].is_unique
+    assert table["rank"].min() == 1
     assert (table["drop"].rank(ascending=False) == table["rank"]).all()
     assert ((table.rank_low <= table["rank"]) & (table["rank"] <= table.rank_high)).mean() > 0.9
-    assert (table.low < table.high).all()
+    assert (table.low <= table["drop"]).all() and (table["drop"] <= table.high).all()
     drops = evaluate(model, LOADER, log_likelihood)
     layers = measure(model, families=("noise",))
     assert layers.groupby("layer")["sensitivity"].nunique().eq(1).all()
     np.testing.assert_allclose(layers.groupby("layer")["drop"].mean(), layers.groupby("layer").sensitivity.first())
-    assert sorted(layers.groupby("layer")["rank"].first()) == list(range(1, 11)) and len(drops) == 24
+    assert sorted(layers.groupby("layer")["rank"].first()) == list(range(1, 12)) and len(drops) == 24
 
 
 def test_interval_is_that_of_a_mean():
@@ -180,20 +181,20 @@ def test_tables_go_to_parquet_and_back(model, tmp_path):
 
 
 def test_chunks_and_tasks_do_not_matter(model, request):
-    whole = measure(model)
+    whole = measure(model, families=("noise",), draws=1)
     request.getfixturevalue("small_tasks")
-    parts = measure(model)
+    parts = measure(model, families=("noise",), draws=1)
     np.testing.assert_allclose(parts["drop"], whole["drop"], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*NETS, "Stubborn"])
-def test_processes_give_the_same(name, small_tasks):
-    with seeded(0):
-        model = lively({**NETS, "Stubborn": Stubborn}[name]())
+def test_processes_give_the_same(small_tasks):
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as executor:
-        for sweep in (ablate, partial(measure, families=("noise", "pruning"))):
-            pd.testing.assert_frame_equal(sweep(model, executor=executor), sweep(model))
+        for net in (Residual, Hourglass, Stubborn):
+            with seeded(0):
+                model = lively(net())
+            for sweep in (ablate, partial(measure, families=("noise", "pruning"), draws=1)):
+                pd.testing.assert_frame_equal(sweep(model, executor=executor), sweep(model))
 
 
 @pytest.mark.slow
@@ -206,10 +207,12 @@ def test_a_dask_cluster_gives_the_same(model, small_tasks, tmp_path):
     ):
         executor = client.get_executor()
         pd.testing.assert_frame_equal(ablate(model, executor=executor), ablate(model))
-        pd.testing.assert_frame_equal(measure(model, executor=executor), measure(model))
+        noisy = partial(measure, families=("noise",), draws=1)
+        pd.testing.assert_frame_equal(noisy(model, executor=executor), noisy(model))
 
 
-def test_a_class_from_a_file_that_workers_cannot_import(tmp_path, small_tasks):
+@pytest.mark.slow
+def test_a_class_from_a_file_that_workers_cannot_import(tmp_path):
     """Such as a user's own network."""
     import importlib.util
 
@@ -226,7 +229,8 @@ def test_a_class_from_a_file_that_workers_cannot_import(tmp_path, small_tasks):
     (tmp_path / "payload").write_bytes(payload)
     code = "import pickle, sys; print(type(pickle.load(open(sys.argv[1], 'rb'))[0]).__name__)"
     run = [sys.executable, "-c", code, str(tmp_path / "payload")]
-    assert subprocess.run(run, capture_output=True, text=True, check=True, cwd=tmp_path).stdout.strip() == "Own"
+    environment = os.environ | {"PYTHONPATH": str(Path.cwd())}
+    assert subprocess.run(run, capture_output=True, text=True, check=True, cwd=tmp_path, env=environment).stdout.strip() == "Own"
 
 
 # --- checkpoints ---
@@ -257,7 +261,7 @@ table.to_parquet({folder!r} + "/table.parquet")
 
 def run_script(folder, kill):
     script = SCRIPT.format(support=str(Path(__file__).parents[1] / "support"), folder=str(folder), kill=kill)
-    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=os.environ | {"PYTHONPATH": os.getcwd()})
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(Path.cwd())})
 
 
 @pytest.mark.slow
@@ -274,7 +278,11 @@ def test_a_killed_sweep_goes_on(model, tmp_path):
 
 def test_a_finished_sweep_is_read_not_repeated(model, tmp_path, monkeypatch):
     table = ablate(model, checkpoint=tmp_path)
-    monkeypatch.setattr(sensitivity, "_work", None)
+
+    def work(*arguments):
+        raise AssertionError("a task is done again")
+
+    monkeypatch.setattr(sensitivity, "_work", work)
     pd.testing.assert_frame_equal(ablate(model, checkpoint=tmp_path), table)
 
 
