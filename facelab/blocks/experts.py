@@ -58,7 +58,8 @@ class ExpertMLP(nn.Module):
 class PatchExperts(nn.Module):
     """Small convolutional networks that turn a patch into a short code, all experts side by side.
 
-    Per expert: 4x4 convolution of stride 2, ReLU, 3x3 convolution of stride 2, ReLU, linear layer, ReLU.
+    Per expert: 4x4 convolution of stride 2, 3x3 convolution of stride 2, linear layer, each followed by batch norm and ReLU. Without
+    the norm an extractor may die at the learning rates that short trainings need: its codes are zero and stay so.
 
     Args:
         experts: number of experts.
@@ -78,15 +79,22 @@ class PatchExperts(nn.Module):
             raise ValueError(f"patch = {patch} is smaller than the two convolutions need; give 8 or more pixels.")
         first, second = channels
         self.experts = experts
-        self.first = nn.Conv2d(in_channels, experts * first, 4, stride=2)
-        self.second = nn.Conv2d(experts * first, experts * second, 3, stride=2, groups=experts)
+        self.convolutions = nn.Sequential(
+            nn.Conv2d(in_channels, experts * first, 4, stride=2, bias=False),
+            nn.BatchNorm2d(experts * first),
+            nn.ReLU(),
+            nn.Conv2d(experts * first, experts * second, 3, stride=2, groups=experts, bias=False),
+            nn.BatchNorm2d(experts * second),
+            nn.ReLU(),
+        )
         self.last = ExpertLinear(experts, second * side**2, code)
+        self.norm = nn.BatchNorm1d(experts * code)
 
     def forward(self, patches: Float[Tensor, "N C h w"]) -> Float[Tensor, "N L q"]:
         """Every expert's code of every patch, after its last ReLU: codes are mixed, not feature maps."""
-        maps = self.second(self.first(patches).relu()).relu()
-        by_expert = maps.unflatten(1, (self.experts, -1)).flatten(2).transpose(0, 1)
-        return self.last(by_expert).relu().transpose(0, 1)
+        maps = self.convolutions(patches).unflatten(1, (self.experts, -1)).flatten(2)
+        codes = self.last(maps.transpose(0, 1)).transpose(0, 1)
+        return self.norm(codes.flatten(1)).relu().unflatten(1, (self.experts, -1))
 
 
 class Gate(nn.Module):

@@ -39,11 +39,11 @@ class StageOutput(NamedTuple):
 class PoseNetwork(nn.Module):
     """Yaw, pitch and roll in degrees from the whole face: three convolutions of stride 2 on the image at half its size, two layers."""
 
-    def __init__(self, size: int, channels: Sequence[int] = (8, 12, 12), hidden: int = 24):
+    def __init__(self, size: int, channels: Sequence[int] = (12, 16, 24), hidden: int = 32):
         super().__init__()
         layers: list[nn.Module] = [nn.AvgPool2d(2)]
         for before, after in zip((1, *channels[:-1]), channels, strict=True):
-            layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.BatchNorm2d(after), nn.ReLU()]
+            layers += [nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
         side = -(-(size // 2) // 2 ** len(channels))
         self.layers = nn.Sequential(
             *layers, nn.Flatten(), nn.Linear(channels[-1] * side**2, hidden), nn.BatchNorm1d(hidden), nn.ReLU(), nn.Linear(hidden, 3)
@@ -126,6 +126,8 @@ class TreeMoE(nn.Module):
         ValueError: no stage, an unknown gate, or a tree whose number of experts is no power of two.
     """
 
+    stage = Stage  # a subclass may put another one in its place
+
     def __init__(
         self,
         mean_shape: Float[Tensor, "P 2"],
@@ -144,7 +146,7 @@ class TreeMoE(nn.Module):
         if not spacings:
             raise ValueError("spacings is empty; a cascade needs at least one stage, and a spacing for each.")
         kinds = (feature_gate, regression_gate, feature_experts, regression_experts)
-        self.stages = nn.ModuleList(Stage(len(mean_shape), *kinds, patch, spacing, channels, code, hidden) for spacing in spacings)
+        self.stages = nn.ModuleList(self.stage(len(mean_shape), *kinds, patch, spacing, channels, code, hidden) for spacing in spacings)
         self.pose_network = PoseNetwork(size) if feature_experts > 1 else None
         self.register_buffer("mean_shape", mean_shape.clone())
 

@@ -7,6 +7,7 @@ from facelab.pictures.curves import plot_bars, plot_cumulative_error, plot_histo
 from facelab.pictures.faces import show_faces, show_truth
 from facelab.pictures.maps import plot_matrix, show_maps, show_strip
 from facelab.pictures.style import Picture
+from facelab.pictures.sweeps import plot_against, plot_shares
 from facelab.pictures.wiring import draw_decafa, draw_rcn, draw_sumnet
 
 __all__ = [
@@ -14,11 +15,13 @@ __all__ = [
     "draw_decafa",
     "draw_rcn",
     "draw_sumnet",
+    "plot_against",
     "plot_bars",
     "plot_cumulative_error",
     "plot_history",
     "plot_masking",
     "plot_matrix",
+    "plot_shares",
     "show_faces",
     "show_maps",
     "show_strip",

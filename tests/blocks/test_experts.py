@@ -39,19 +39,26 @@ def test_an_expert_of_the_batch_is_an_ordinary_network(training):
         torch.testing.assert_close(together[:, l], alone(inputs))
 
 
+@pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("patch", [8, 12])
-def test_a_patch_expert_is_an_ordinary_convolutional_network(patch):
+def test_a_patch_expert_is_an_ordinary_convolutional_network(patch, training):
     with seeded(0):
-        experts = PatchExperts(3, patch, (4, 5), code=6)
+        experts = PatchExperts(3, patch, (4, 5), code=6).train(training)
     patches = noise(7, 1, patch, patch)
     together = experts(patches)
     assert together.shape == (7, 3, 6)
     for l in range(3):
-        first = nn.functional.conv2d(patches, experts.first.weight[4 * l : 4 * l + 4], experts.first.bias[4 * l : 4 * l + 4], stride=2)
-        own = slice(5 * l, 5 * l + 5)
-        second = nn.functional.conv2d(first.relu(), experts.second.weight[own], experts.second.bias[own], stride=2).relu()
-        code = second.flatten(1) @ experts.last.weight[l] + experts.last.bias[l]
-        torch.testing.assert_close(together[:, l], code.relu())
+        alone = PatchExperts(1, patch, (4, 5), code=6).train(training)
+        first, _, _, second, _, _ = alone.convolutions
+        assert first.groups == second.groups == 1
+        with torch.no_grad():
+            first.weight.copy_(experts.convolutions[0].weight[4 * l : 4 * l + 4])
+            second.weight.copy_(experts.convolutions[3].weight[5 * l : 5 * l + 5])
+            linear = nn.Linear(experts.last.weight.shape[1], 6)
+            linear.weight.copy_(experts.last.weight[l].T)
+            linear.bias.copy_(experts.last.bias[l, 0])
+        ordinary = nn.Sequential(alone.convolutions, nn.Flatten(), linear, nn.BatchNorm1d(6).train(training), nn.ReLU())
+        torch.testing.assert_close(together[:, l], ordinary(patches))
 
 
 def test_too_small_a_patch():
@@ -76,9 +83,7 @@ def test_gates_by_their_definitions():
     torch.testing.assert_close(sigmoid(gating), sigmoid.scores(gating).sigmoid())
     torch.testing.assert_close(tree(gating), leaf_probabilities(tree.tree(gating)))
     assert torch.equal(Gate("mean", 5, 4)(gating), torch.full((9, 4), 0.25))
-    assert sigmoid(gating).sum(dim=1).mean().item() == pytest.approx(
-        2, abs=0.6
-    )  # L / 2 at the start: twice the output of a normalised mixture
+    assert sigmoid(gating).sum(dim=1).mean().item() == pytest.approx(2, abs=0.6)  # L / 2 at the start
 
 
 def test_a_tree_needs_one_decision_less_than_a_softmax_has_scores():

@@ -80,7 +80,7 @@ def test_swapping_two_subtrees_and_negating_their_gate_changes_nothing():
         for parameter in (tree.linear.weight, tree.linear.bias, tree.norm.weight, tree.norm.bias):
             parameter.copy_(parameter[swapped])
         experts, (a, b) = stage.feature_experts, (2, 3)
-        for parameter, width in ((experts.first.weight, a), (experts.first.bias, a), (experts.second.weight, b), (experts.second.bias, b)):
+        for parameter, width in ((experts.convolutions[0].weight, a), (experts.convolutions[3].weight, b)):
             parameter.copy_(parameter.unflatten(0, (4, width))[[2, 3, 0, 1]].flatten(0, 1))
         for parameter in (experts.last.weight, experts.last.bias):
             parameter.copy_(parameter[[2, 3, 0, 1]])

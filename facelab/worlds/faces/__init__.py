@@ -29,18 +29,6 @@ from facelab.worlds.faces.world import CHANNELS, change, from_factors, mirror, p
 
 __all__ = [
     *("ACTION_UNITS", "AFFECT", "BACKGROUNDS", "CHANNELS", "EXPRESSIONS", "FACTORS", "GLASSES", "HAIR_STYLES", "HANDS", "MASKS"),
-    *(
-        "PARTS",
-        "PROTOTYPES",
-        "Factor",
-        "change",
-        "clip",
-        "correspondence",
-        "estimate_pose",
-        "from_factors",
-        "mean_head",
-        "mirror",
-        "project",
-    ),
-    *("render", "sample"),
+    *("PARTS", "PROTOTYPES", "Factor", "change", "clip", "correspondence", "estimate_pose", "from_factors", "mean_head", "mirror"),
+    *("project", "render", "sample"),
 ]
