@@ -1,21 +1,28 @@
 """Layers, read-outs, losses and augmentation that more than one method uses."""
 
 from facelab.blocks.augmentation import augment
+from facelab.blocks.experts import ExpertLinear, ExpertMLP, Gate, PatchExperts, mix
 from facelab.blocks.heatmaps import argmax_position, expected_position, heatmap_nll, one_hot_maps, pixel_index, spatial_softmax
 from facelab.blocks.landmarks import ConvRegressor, convert_landmarks, interocular_distance, landmark_loss
 from facelab.blocks.light import standardise
 from facelab.blocks.parameters import count_parameters, matched_width, seeded
+from facelab.blocks.patches import cut_patches
 from facelab.blocks.trees import TreeGate, hard_leaf, leaf_probabilities, log_leaf_probabilities
 from facelab.blocks.unet import UNet
 
 __all__ = [
     "ConvRegressor",
+    "ExpertLinear",
+    "ExpertMLP",
+    "Gate",
+    "PatchExperts",
     "TreeGate",
     "UNet",
     "argmax_position",
     "augment",
     "convert_landmarks",
     "count_parameters",
+    "cut_patches",
     "expected_position",
     "hard_leaf",
     "heatmap_nll",
@@ -24,6 +31,7 @@ __all__ = [
     "leaf_probabilities",
     "log_leaf_probabilities",
     "matched_width",
+    "mix",
     "one_hot_maps",
     "pixel_index",
     "seeded",

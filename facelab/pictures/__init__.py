@@ -9,6 +9,7 @@ from facelab.pictures.faces import show_faces, show_truth
 from facelab.pictures.maps import plot_matrix, show_maps, show_strip
 from facelab.pictures.style import Picture
 from facelab.pictures.trees import plot_routing, plot_tree
+from facelab.pictures.sweeps import plot_against, plot_shares
 from facelab.pictures.wiring import draw_decafa, draw_rcn, draw_sumnet
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "draw_decafa",
     "draw_rcn",
     "draw_sumnet",
+    "plot_against",
     "plot_bars",
     "plot_cumulative_error",
     "plot_history",
@@ -25,6 +27,7 @@ __all__ = [
     "plot_routing",
     "plot_tree",
     "show_attribution",
+    "plot_shares",
     "show_faces",
     "show_maps",
     "show_strip",

@@ -1,0 +1,200 @@
+"""Tree-MoE: expert layers mixed by a soft binary tree, in a cascade that aligns faces in any pose.
+
+Features of a stage are mixed by the pose of the head (Pose-Tree-MoE), its regressors by the features (Tree-MoE).
+
+Source: Arnaud, Dapogny, Bailly, "Tree-gated Deep Mixture-of-Experts For Pose-robust Face Alignment", IEEE TBIOM 2019.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from facelab.blocks import ExpertMLP, Gate, PatchExperts, cut_patches, mix, standardise
+
+POSE_UNIT = 45.0
+"""Degrees; the networks count angles in it."""
+
+
+class StageOutput(NamedTuple):
+    """What one stage says.
+
+    Attributes:
+        landmarks: (x, y) in pixels after this stage.
+        expert_landmarks: where each regression expert alone would put them.
+        feature_weights, regression_weights: mu of the two mixtures.
+        pose: (yaw, pitch, roll) in degrees that gated the features; of a cascade without a pose gate, zeros.
+    """
+
+    landmarks: Float[Tensor, "B P 2"]
+    expert_landmarks: Float[Tensor, "B L P 2"]
+    feature_weights: Float[Tensor, "B F"]
+    regression_weights: Float[Tensor, "B L"]
+    pose: Float[Tensor, "B 3"]
+
+
+class PoseNetwork(nn.Module):
+    """Yaw, pitch and roll in degrees from the whole face: three convolutions of stride 2 on the image at half its size, two layers."""
+
+    def __init__(self, size: int, channels: Sequence[int] = (12, 16, 24), hidden: int = 32):
+        super().__init__()
+        layers: list[nn.Module] = [nn.AvgPool2d(2)]
+        for before, after in zip((1, *channels[:-1]), channels, strict=True):
+            layers += [nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
+        side = -(-(size // 2) // 2 ** len(channels))
+        self.layers = nn.Sequential(
+            *layers, nn.Flatten(), nn.Linear(channels[-1] * side**2, hidden), nn.BatchNorm1d(hidden), nn.ReLU(), nn.Linear(hidden, 3)
+        )
+
+    def forward(self, images: Float[Tensor, "B 1 H W"]) -> Float[Tensor, "B 3"]:
+        return POSE_UNIT * self.layers(images)
+
+
+class Stage(nn.Module):
+    """Patches around the current landmarks -> mixed features -> mixed regression -> a step of all landmarks.
+
+    Args:
+        points: number of landmarks.
+        feature_gate, regression_gate: a kind of `blocks.Gate`.
+        feature_experts, regression_experts: how many of each; 1 is an ordinary layer.
+        patch: side of a patch, samples.
+        spacing: pixels between the samples of a patch.
+        channels, code: of a feature expert.
+        hidden: width of a regression expert.
+    """
+
+    def __init__(
+        self,
+        points: int,
+        feature_gate: str,
+        regression_gate: str,
+        feature_experts: int,
+        regression_experts: int,
+        patch: int,
+        spacing: float,
+        channels: tuple[int, int],
+        code: int,
+        hidden: int,
+    ):
+        super().__init__()
+        self.points, self.patch, self.spacing = points, patch, spacing
+        self.feature_experts = PatchExperts(feature_experts, patch, channels, code)
+        self.feature_gate = Gate(feature_gate if feature_experts > 1 else "mean", 3, feature_experts)
+        self.regression_experts = ExpertMLP(regression_experts, points * code, hidden, 2 * points)
+        self.regression_gate = Gate(regression_gate if regression_experts > 1 else "mean", points * code, regression_experts)
+        # Small first answers: the cascade begins near the mean face.
+        with torch.no_grad():
+            self.regression_experts.last.weight.mul_(0.1)
+            self.regression_experts.last.bias.zero_()
+
+    def per_patch(self, weights: Float[Tensor, "B F"]) -> Float[Tensor, "BP F"]:
+        """The weights of a face, once for each of its patches; patches are in the order face by face."""
+        return weights.repeat_interleave(self.points, dim=0)
+
+    def forward(self, images: Float[Tensor, "B C H W"], landmarks: Float[Tensor, "B P 2"], pose: Float[Tensor, "B 3"]) -> StageOutput:
+        patches = cut_patches(images, landmarks.detach(), self.patch, self.spacing).flatten(0, 1)
+        feature_weights = self.feature_gate(pose / POSE_UNIT)
+        codes = mix(self.per_patch(feature_weights), self.feature_experts(patches))
+        features = codes.view(len(images), -1)
+        steps = self.regression_experts(features)
+        regression_weights = self.regression_gate(features)
+        size = images.shape[-1]
+        moved = landmarks + size * mix(regression_weights, steps).unflatten(1, (-1, 2))
+        of_experts = landmarks[:, None] + size * steps.unflatten(2, (-1, 2))
+        return StageOutput(moved, of_experts, feature_weights, regression_weights, pose)
+
+
+class TreeMoE(nn.Module):
+    """The cascade: every stage moves the landmarks, starting from the mean face; weights are not shared between stages.
+
+    Args:
+        mean_shape: landmarks it starts from, pixels.
+        size: side of the images in pixels.
+        spacings: of each stage, pixels between the samples of its patches: early stages look further.
+        feature_gate, regression_gate: "tree", "softmax", "sigmoid" or "mean"; the features are gated by the pose, the regression by
+            the features.
+        feature_experts, regression_experts: how many of each in a stage; 1 is an ordinary layer. With several feature experts the
+            cascade has a pose network of its own.
+        patch: side of a patch, samples.
+        channels, code: of a feature expert, see `blocks.PatchExperts`.
+        hidden: width of a regression expert.
+
+    Raises:
+        ValueError: no stage, an unknown gate, or a tree whose number of experts is no power of two.
+    """
+
+    stage = Stage  # a subclass may put another one in its place
+
+    def __init__(
+        self,
+        mean_shape: Float[Tensor, "P 2"],
+        size: int,
+        spacings: Sequence[float] = (2.0, 1.5),
+        feature_gate: str = "tree",
+        regression_gate: str = "tree",
+        feature_experts: int = 4,
+        regression_experts: int = 8,
+        patch: int = 12,
+        channels: tuple[int, int] = (6, 8),
+        code: int = 6,
+        hidden: int = 16,
+    ):
+        super().__init__()
+        if not spacings:
+            raise ValueError("spacings is empty; a cascade needs at least one stage, and a spacing for each.")
+        kinds = (feature_gate, regression_gate, feature_experts, regression_experts)
+        self.stages = nn.ModuleList(self.stage(len(mean_shape), *kinds, patch, spacing, channels, code, hidden) for spacing in spacings)
+        self.pose_network = PoseNetwork(size) if feature_experts > 1 else None
+        self.register_buffer("mean_shape", mean_shape.clone())
+
+    def forward(self, images: Float[Tensor, "B 1 H W"], pose: Float[Tensor, "B 3"] | None = None) -> list[StageOutput]:
+        """One output per stage.
+
+        Args:
+            images: 0..1.
+            pose: (yaw, pitch, roll) in degrees that gates the features; by default the network's own estimate. No gradient of the
+                landmarks reaches the pose network: its gate asks for the pose and nothing else.
+        """
+        images = standardise(images)
+        if pose is None:
+            pose = self.pose_network(images) if self.pose_network is not None else images.new_zeros(len(images), 3)
+        landmarks, outputs = self.mean_shape.expand(len(images), -1, -1), []
+        for stage in self.stages:
+            outputs.append(stage(images, landmarks, pose.detach()))
+            landmarks = outputs[-1].landmarks
+        return [output._replace(pose=pose) for output in outputs]
+
+    def estimate_pose(self, images: Float[Tensor, "B 1 H W"]) -> Float[Tensor, "B 3"]:
+        """(yaw, pitch, roll) in degrees, by the pose network alone.
+
+        Raises:
+            ValueError: the cascade has one feature expert and therefore no pose network.
+        """
+        if self.pose_network is None:
+            raise ValueError("This cascade has one feature expert and no pose network; build it with feature_experts = 2 or more.")
+        return self.pose_network(standardise(images))
+
+
+def tree_moe_loss(
+    outputs: Sequence[StageOutput],
+    landmarks: Float[Tensor, "B P 2"],
+    pose: Float[Tensor, "B 3"] | None = None,
+    pose_weight: float = 0.01,
+) -> Float[Tensor, ""]:
+    """Sum over stages of the squared distance in units of the face, and lambda times the squared error of the pose.
+
+    Args:
+        outputs: of `TreeMoE.forward`.
+        landmarks: true (x, y) in pixels. The unit of a face is the geometric mean of the sides of its landmarks' box: in profile
+            the eyes, the usual unit, are too close together.
+        pose: true (yaw, pitch, roll) in degrees, where the network estimates it.
+        pose_weight: lambda, for angles in units of 45 degrees.
+    """
+    box = landmarks.amax(dim=1) - landmarks.amin(dim=1)
+    unit = box.prod(dim=1).sqrt()[:, None, None]
+    off = torch.stack([((output.landmarks - landmarks) / unit).square().sum(dim=2).mean() for output in outputs])
+    loss = off.sum()
+    return loss if pose is None else loss + pose_weight * F.mse_loss(outputs[0].pose / POSE_UNIT, pose / POSE_UNIT)
