@@ -208,8 +208,8 @@ class Incremental:
         self._nonzero: dict[fx.Node, Tensor] = {}
         return self.values[self.output]
 
-    def first_order(self, inputs: Tensor, targets: Tensor, score: Callable[[Tensor, Tensor], Tensor]) -> Float[Tensor, " units"]:
-        """How far the summed score would fall without each unit, if it were linear in the channels: sum of channel x gradient.
+    def first_order(self, inputs: Tensor, targets: Tensor, score: Callable[[Tensor, Tensor], Tensor]) -> Float[Tensor, "B units"]:
+        """How far the score of each sample would fall without each unit, if it were linear in the channels: channel x gradient.
 
         Raises:
             ValueError: the score cannot be differentiated.
@@ -221,14 +221,15 @@ class Incremental:
                 raise ValueError(f"The score {getattr(score, '__name__', score)} has no gradient to screen with; use log_likelihood, say.")
             nodes = [node for node in self.labels if node.op == "call_module" and isinstance(self._module(node), LAYERS)]
             gradients = torch.autograd.grad(total, [values[node] for node in nodes], allow_unused=True)
-        falls: dict[int, float] = {}
+        none = torch.zeros(len(inputs), dtype=torch.float64, device=inputs.device)
+        falls: dict[int, Tensor] = {}
         for node, gradient in zip(nodes, gradients, strict=True):
             axis, labels = self.labels[node]
             if gradient is not None:
-                products = (values[node].detach() * gradient).movedim(axis, 0).flatten(1).sum(1, dtype=torch.float64)
-                for label, product in zip(labels.tolist(), products.tolist(), strict=True):
-                    falls[label] = falls.get(label, 0.0) + product
-        return torch.tensor([falls.get(self.label(unit), 0.0) for unit in self.units], dtype=torch.float64)
+                products = (values[node].detach() * gradient).double().movedim(axis, 1)
+                for label, product in zip(labels.tolist(), products.reshape(*products.shape[:2], -1).sum(2).T, strict=True):
+                    falls[label] = falls.get(label, none) + product
+        return torch.stack([falls.get(self.label(unit), none) for unit in self.units], dim=1)
 
     def label(self, unit: Unit) -> int:
         """The label of its channels."""
