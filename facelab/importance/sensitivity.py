@@ -157,8 +157,8 @@ def ablate_channels(
     Args:
         model, loader, score, executor, checkpoint, progress: as for `measure_layers`.
         screened: measure only the channels that promise to be the `screened` most sensitive ones by the gradient of the score
-            (which needs a score that can be differentiated, best a log likelihood) and the last ones, which cost next to nothing; return the
-            `screened` most sensitive of them in order.
+            (which needs a score that can be differentiated, best a log likelihood) and the last ones, which cost next to nothing;
+            return the `screened` most sensitive of them in order.
 
     Returns:
         A row per channel or tied group of channels, the columns of `measure_layers`.
