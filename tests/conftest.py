@@ -15,9 +15,11 @@ sys.path.insert(0, str(Path(__file__).parent / "support"))
 import jaxtyping
 
 KERNELS = tuple(f"facelab.worlds.faces.{name}" for name in ("rendering", "sensor", "shading"))
+TIMED = any("benchmarks" in argument for argument in sys.argv)  # what is timed runs as it does for its users, unchecked
 hook = jaxtyping.install_import_hook("facelab", "typechecker.check").hook
 instrumented = hook.should_instrument
-hook.should_instrument = lambda name: instrumented(name) and name not in KERNELS  # numba compiles these and checks types itself
+# numba compiles these and checks types itself
+hook.should_instrument = lambda name: instrumented(name) and name not in KERNELS and not TIMED
 
 import pytest
 from hypothesis import settings

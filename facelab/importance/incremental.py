@@ -97,6 +97,7 @@ class Incremental:
             self.units = labels.units()
             self.labels = {node: (axis, torch.as_tensor(labels, device=example.device)) for node, (axis, labels) in labels.of.items()}
             self.bytes = {node: value.nbytes // len(example) for node, value in self.values.items() if isinstance(value, Tensor)}
+            self._first = {str(node.target): labels.tolist() for node, (_, labels) in self.labels.items() if node.op == "call_module"}
             self.scale = self._fold()
             self.values = {}
         self._plans: dict[tuple, _Plan] = {}
@@ -207,8 +208,8 @@ class Incremental:
         self._nonzero: dict[fx.Node, Tensor] = {}
         return self.values[self.output]
 
-    def first_order(self, inputs: Tensor, targets: Tensor, score: Callable[[Tensor, Tensor], Tensor]) -> Float[Tensor, " units"]:
-        """How far the summed score would fall without each unit, if it were linear in the channels: sum of channel x gradient.
+    def first_order(self, inputs: Tensor, targets: Tensor, score: Callable[[Tensor, Tensor], Tensor]) -> Float[Tensor, "B units"]:
+        """How far the score of each sample would fall without each unit, if it were linear in the channels: channel x gradient.
 
         Raises:
             ValueError: the score cannot be differentiated.
@@ -220,18 +221,19 @@ class Incremental:
                 raise ValueError(f"The score {getattr(score, '__name__', score)} has no gradient to screen with; use log_likelihood, say.")
             nodes = [node for node in self.labels if node.op == "call_module" and isinstance(self._module(node), LAYERS)]
             gradients = torch.autograd.grad(total, [values[node] for node in nodes], allow_unused=True)
-        falls: dict[int, float] = {}
+        none = torch.zeros(len(inputs), dtype=torch.float64, device=inputs.device)
+        falls: dict[int, Tensor] = {}
         for node, gradient in zip(nodes, gradients, strict=True):
             axis, labels = self.labels[node]
             if gradient is not None:
-                products = (values[node].detach() * gradient).movedim(axis, 0).flatten(1).sum(1, dtype=torch.float64)
-                for label, product in zip(labels.tolist(), products.tolist(), strict=True):
-                    falls[label] = falls.get(label, 0.0) + product
-        return torch.tensor([falls.get(self._label(unit), 0.0) for unit in self.units], dtype=torch.float64)
+                products = (values[node].detach() * gradient).double().movedim(axis, 1)
+                for label, product in zip(labels.tolist(), products.reshape(*products.shape[:2], -1).sum(2).T, strict=True):
+                    falls[label] = falls.get(label, none) + product
+        return torch.stack([falls.get(self.label(unit), none) for unit in self.units], dim=1)
 
-    def _label(self, unit: Unit) -> int:
-        start = next(node for node in self.labels if node.op == "call_module" and node.target == unit.layers[0])
-        return int(self.labels[start][1][unit.channel])
+    def label(self, unit: Unit) -> int:
+        """The label of its channels."""
+        return self._first[unit.layers[0]][unit.channel]
 
     # --- changes ---
 
@@ -262,7 +264,7 @@ class Incremental:
     def without(self, unit: Unit) -> Iterator[tuple[Tensor, Any]]:
         """Outputs without the unit's channels: (indices of samples, their outputs) for all samples that change."""
         plan = self.plan(unit.layers)
-        cuts = {node: Cut(positions) for node, positions in plan.cuts(unit)}
+        cuts = {node: Cut(positions) for node, positions in plan.cuts(unit).items()}
         changed = self.changed_samples(unit)
         for rows in changed.split(plan.rows) if len(changed) else ():
             yield rows, self._run(plan, rows, cuts)
@@ -298,6 +300,7 @@ class _Plan:
         self.nodes = [node for node in network.graph.nodes if node in reached]
         self.starts = {node for node in self.nodes if node.op == "call_module" and node.target in layers}
         position = {node: i for i, node in enumerate(self.nodes)}
+        self._cuts: dict[Unit, dict[fx.Node, Tensor]] = {}
         self.last: dict[fx.Node, fx.Node] = {}
         for node in self.nodes:
             for argument in node.all_input_nodes:
@@ -305,20 +308,21 @@ class _Plan:
                     self.last[argument] = node
         self.rows = max(8, ROWS_BYTES // max((network.bytes[node] for node in self.nodes if node in network.bytes), default=1))
 
-    def cuts(self, unit: Unit) -> list[tuple[fx.Node, Tensor]]:
-        """Where channels of the unit are found: (node, their positions in it)."""
-        label = self.network._label(unit)
-        places = []
-        for node in self.nodes:
-            if node in self.network.labels:
-                positions = (self.network.labels[node][1] == label).nonzero()[:, 0]
-                if len(positions):
-                    places.append((node, positions))
-        return places
+    def cuts(self, unit: Unit) -> dict[fx.Node, Tensor]:
+        """Where channels of the unit are found: node -> their positions in it."""
+        if unit not in self._cuts:
+            label = self.network.label(unit)
+            found = {node: (labels == label).nonzero()[:, 0] for node, labels in self._labelled()}
+            self._cuts = {unit: {node: positions for node, positions in found.items() if len(positions)}}  # of the last unit only
+        return self._cuts[unit]
+
+    def _labelled(self) -> list[tuple[fx.Node, Tensor]]:
+        labels = self.network.labels
+        return [(node, labels[node][1]) for node in self.nodes if node in labels]
 
     def seen(self, unit: Unit) -> list[tuple[fx.Node, Tensor]]:
         """Those of them that something looks at which does not just pass the channel on."""
-        cuts = dict(self.cuts(unit))
+        cuts = self.cuts(unit)
         passes = {node: {user for user in node.users if user in cuts and not self.network.is_mixing(user)} for node in cuts}
         return [(node, positions) for node, positions in cuts.items() if passes[node] != set(node.users)]
 
