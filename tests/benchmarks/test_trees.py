@@ -10,6 +10,9 @@ Two loops, both as plain soft-decision-tree code has them, in float32, on one th
 codes with an object per node do, one linear unit, one batch norm and one sigmoid for each node, called in turn; ours is `TreeGate` and
 `leaf_probabilities`. Loops take columns with `unbind`, since indexing would make their backward pass many times slower still.
 
+The columns of `products` lie in the rows of a matrix, as a linear layer leaves them; loops over columns copied out beforehand take half
+(`node_by_node`) to a third of the time, and only against `leaf_by_leaf` would ours still be several times faster.
+
 The least times are compared, other work only adds. The floors are what holds on a busy machine; each row's `extra_info` has the ratio.
 Against the leanest loop, products stay below ten times: both are bound by the memory they write.
 """
