@@ -1,6 +1,6 @@
 """Soft trees: what flows along their branches, where it ends, and how that changes with a factor.
 
-A colour is a place: leaves are coloured from left to right, and a node is coloured by the middle of the leaves below it, in every picture of a
+A colour is a place: leaves are coloured from left to right, and a node by the middle of the leaves below it, in every picture of a
 tree. Nodes count as in a heap, the root 1, the children of n are 2n (left) and 2n + 1 (right).
 """
 
@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.patches import Rectangle
 
+from facelab.pictures.lettering import write
 from facelab.pictures.style import BLACK, GRAY, Picture, as_array, new_picture, opaque, styled
 
 LEAVES = "viridis"
@@ -82,7 +83,9 @@ def draw_branches(axes: Axes, reach: Float[np.ndarray, " all_nodes"], box: Box, 
     axes.add_collection(LineCollection(curves, colors="#d4d4d4", linewidths=0.8, zorder=1), autolim=False)
     wide = 72 * root * reach[1:]
     seen = wide > 0.05
-    flow = LineCollection(curves[seen], colors=colors[1:][seen], linewidths=wide[seen], alpha=0.85, capstyle="butt", joinstyle="round", zorder=2)
+    flow = LineCollection(
+        curves[seen], colors=colors[1:][seen], linewidths=wide[seen], alpha=0.85, capstyle="butt", joinstyle="round", zorder=2
+    )
     axes.add_collection(flow, autolim=False)
     roomy = depth <= 4
     size = 15.0 if depth <= 3 else 11.0 if roomy else 5.0
@@ -90,7 +93,7 @@ def draw_branches(axes: Axes, reach: Float[np.ndarray, " all_nodes"], box: Box, 
     axes.scatter(*places[:inner].T, s=size**2, c="white", edgecolors=colors[:inner], linewidths=1.2, zorder=3)
     if roomy:
         for number, (x_, y_) in enumerate(places[:inner], start=1):
-            axes.text(x_, y_, str(number), ha="center", va="center_baseline", fontsize=7.5 if depth <= 3 else 6, zorder=4, color=BLACK)
+            write(axes, x_, y_, str(number), size=7.5 if depth <= 3 else 6, align="center")
     if selected:
         at = places[selected - 1]
         wide = (size if selected <= inner else 5) + 6
@@ -135,9 +138,7 @@ def draw_bands(axes: Axes, reach: Float[np.ndarray, " all_nodes"], box: Box, *, 
     if selected:
         x, y, w, h = _band(selected, depth, box)
         least = width / 150
-        axes.add_patch(
-            Rectangle((x - max(0, least - w) / 2, y), max(w, least), h, fill=False, edgecolor=BLACK, linewidth=1.8, zorder=5)
-        )
+        axes.add_patch(Rectangle((x - max(0, least - w) / 2, y), max(w, least), h, fill=False, edgecolor=BLACK, linewidth=1.8, zorder=5))
 
 
 def _band(node: int, depth: int, box: Box) -> Box:
@@ -148,10 +149,8 @@ def _band(node: int, depth: int, box: Box) -> Box:
     return left + (node - 2**level) * wide, top + level * row, wide, row
 
 
-def draw_leaf_bars(
-    axes: Axes, weights: Float[np.ndarray, " leaves"], box: Box, usage: Float[np.ndarray, " leaves"] | None = None
-) -> float:
-    """Bars that hang from the leaves: coloured the weights of one sample, black marks the mean of many; returns the probability of full length."""
+def draw_leaf_bars(axes: Axes, weights: Float[np.ndarray, " leaves"], box: Box, usage: Float[np.ndarray, " leaves"] | None = None) -> float:
+    """Bars that hang from the leaves: coloured one sample's weights, black the mean of many; returns the probability at full length."""
     left, top, width, height = box
     depth = len(weights).bit_length() - 1
     colors = place_colors(depth)[-len(weights) :]
@@ -214,34 +213,46 @@ def plot_tree(reach: Any, *, usage: Any = None, title: str = "", width: float = 
     hang = (box[0], box[1] + box[3] + 0.12, box[2], tall - box[1] - box[3] - 0.45)
     full = draw_leaf_bars(axes, values[leaves - 1 :], hang, marks)
     label_bars(axes, hang, full, leaves)
-    axes.text(0.1, 0.2, title, fontsize=9.5, va="center")
+    write(axes, 0.1, 0.2, title, size=9.5)
     return picture
 
 
-def label_bars(axes: Axes, box: Box, full: float, leaves: int) -> None:
-    """The scale of `draw_leaf_bars`, and numbers of the leaves where there is room."""
+def label_bars(axes: Axes, box: Box, full: float, leaves: int, named: bool = True) -> None:
+    """The scale of `draw_leaf_bars`, and if `named` numbers of the leaves where there is room."""
     left, top, width, height = box
-    axes.text(left - 0.05, top, "0", fontsize=7, ha="right", va="center", color=GRAY)
-    axes.text(left - 0.05, top + height, f"{full:.0%}" if full >= 0.1 else f"{full:.1%}", fontsize=7, ha="right", va="center", color=GRAY)
-    if leaves <= 16:
+    write(axes, left - 0.05, top, "0", size=7, align="right", color=GRAY)
+    write(axes, left - 0.05, top + height, f"{full:.0%}" if full >= 0.1 else f"{full:.1%}", size=7, align="right", color=GRAY)
+    if named and leaves <= 16:
         for leaf in range(leaves):
             x = left + (leaf + 0.5) * width / leaves
-            axes.text(x, top + height + 0.1, f"leaf {leaf}" if leaves <= 8 else str(leaf), fontsize=7, ha="center", va="center", color=GRAY)
+            write(axes, x, top + height + 0.1, f"leaf {leaf}" if leaves <= 8 else str(leaf), size=7, align="center", color=GRAY)
 
 
-def draw_routing(axes: Axes, values: Float[np.ndarray, " S"], probabilities: Float[np.ndarray, "S leaves"]) -> None:
-    """Stacked probabilities of the leaves against a factor, the leftmost leaf on top, as in the tree turned by a quarter."""
-    leaves = probabilities.shape[1]
-    depth = leaves.bit_length() - 1
-    below = 1 - np.concatenate([np.zeros((len(values), 1)), probabilities.cumsum(axis=1)], axis=1)
-    colors = place_colors(depth)[-leaves:]
-    areas = [
-        np.concatenate([np.stack([values, below[:, leaf]], 1), np.stack([values, below[:, leaf + 1]], 1)[::-1]]) for leaf in range(leaves)
-    ]
-    edge = "white" if leaves <= 32 else "none"
-    axes.add_collection(PolyCollection(areas, facecolors=colors, edgecolors=edge, linewidths=0.4), autolim=False)
-    axes.set(xlim=(values.min(), values.max()), ylim=(0, 1))
-    axes.set_yticks([0, 0.5, 1])
+def draw_routing(axes: Axes, values: Float[np.ndarray, " S"], probabilities: Float[np.ndarray, "S leaves"], box: Box | None = None) -> None:
+    """Stacked probabilities of the leaves against a factor, the leftmost leaf at the bottom.
+
+    So the lower edge of the right half of the leaves is the probability to go left at the root. Of a tree deeper than 5 the 32 nodes
+    of that depth are drawn in place of the leaves.
+
+    Args:
+        box: where to draw on a sheet with y pointing down; by default in data, value and probability.
+    """
+    leaves = min(probabilities.shape[1], 2**BRANCHES_TO)
+    probabilities = probabilities.reshape(len(values), leaves, -1).sum(axis=2)
+    edges = np.concatenate([np.zeros((len(values), 1)), probabilities.cumsum(axis=1)], axis=1)
+    across = np.broadcast_to(values[:, None], edges.shape)
+    if box is not None:
+        across, edges = on_sheet(box, values, across, edges)
+    lines = np.stack([across, edges], axis=-1).swapaxes(0, 1)  # (leaves + 1, S, 2)
+    areas = np.concatenate([lines[:-1], lines[1:, ::-1]], axis=1)
+    colors = place_colors(leaves.bit_length() - 1)[-leaves:]
+    axes.add_collection(PolyCollection(areas, facecolors=colors, edgecolors="white", linewidths=0.4, zorder=1), autolim=False)
+
+
+def on_sheet(box: Box, values: Float[np.ndarray, " S"], x: Any, share: Any) -> tuple[Any, Any]:
+    """Where values of a factor that goes through `values`, and shares of one, lie in a box of a sheet whose y points down."""
+    left, top, width, height = box
+    return left + (x - values[0]) / (values[-1] - values[0]) * width, top + (1 - share) * height
 
 
 @styled
@@ -263,12 +274,13 @@ def plot_routing(values: Any, probabilities: Any, *, label: str = "factor", titl
     picture, grid = new_picture(width, 0.45 * width)
     axes = grid[0, 0]
     draw_routing(axes, values, shares)
+    axes.set(xlim=(values.min(), values.max()), ylim=(0, 1), yticks=[0, 0.5, 1])
     axes.set(xlabel=label, ylabel="probability of the leaves")
     axes.set_title(title)
     for leaf in range(shares.shape[1]) if shares.shape[1] <= 16 else ():
         peak = int(shares[:, leaf].argmax())
         if shares[peak, leaf] > 0.12:
-            height = 1 - shares[peak, :leaf].sum() - shares[peak, leaf] / 2
+            height = shares[peak, :leaf].sum() + shares[peak, leaf] / 2
             light = leaf < shares.shape[1] / 2
             x = float(np.clip(values[peak], *np.quantile(values, [0.06, 0.94])))
             axes.text(x, height, f"leaf {leaf}", color="white" if light else "black", ha="center", va="center", fontsize=8)
