@@ -1,11 +1,20 @@
 """A soft binary tree: node decisions in, probabilities of all leaves out; what many gates share.
 
 Nodes are numbered as in a heap, the root 1, the children of n are 2n (left) and 2n + 1 (right). Column n - 1 of `logits` belongs
-to node n, whose probability to go *left* is the sigmoid of the logit. Leaves are numbered from left to right. Nothing multiplies
-probabilities: sums of their logarithms stay exact at depth 10, where a product of ten small numbers would be lost.
+to node n, whose probability to go *left* is the sigmoid of the logit. Leaves are numbered from left to right. Logarithms of
+probabilities are sums of logarithms, never the logarithm of a product: they stay exact at depth 10, where ten small factors vanish.
+
+A level of the tree is computed at once, its nodes in the rows and the samples in the columns, so that the children of a row are two
+rows and all is contiguous; results come back as (samples, leaves), which is a view: use `reshape`, not `view`, on them.
 
 Source: Arnaud, Dapogny, Bailly, "Tree-gated Deep Regressor Ensemble For Face Alignment In The Wild", FG 2019, section on the gate.
 """
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from math import log
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +22,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 DEEPEST = 10
+SURE = 1e4
+"""A logit whose sigmoid is exactly one, and of its negative exactly zero."""
 
 
 def tree_depth(nodes: int) -> int:
@@ -27,19 +38,40 @@ def tree_depth(nodes: int) -> int:
     return depth
 
 
+def _levels(
+    logits: Float[Tensor, "B nodes"],
+    side: Callable[[Tensor], Tensor],
+    join: Callable[[Tensor, Tensor], Tensor],
+    root: float,
+    last: bool,
+) -> Float[Tensor, "B _"]:
+    """Walks down from the root level by level: a child's value is its parent's, joined with the side it lies on.
+
+    Args:
+        side: logits -> what a turn to the left contributes; of the negated logits, a turn to the right.
+        join: of a parent and a side; `root` is its neutral element.
+        last: return the leaves only, else all nodes in heap order.
+    """
+    widths = [2**level for level in range(tree_depth(logits.shape[1]))]
+    # On a processor 256 samples at a time: so few that all levels stay in its cache.
+    blocks = []
+    for block in logits.split(256) if logits.device.type == "cpu" else [logits]:
+        rows = block.t().contiguous()
+        levels = [rows.new_full((1, len(block)), root)]
+        for sides in torch.stack([side(rows), side(-rows)], dim=1).split(widths):  # (nodes of the level, 2, samples)
+            children = join(levels[-1][:, None], sides).flatten(0, 1)  # left child of the first node, its right child, ...
+            levels = [children] if last else [*levels, children]
+        blocks.append(levels[0] if last else torch.cat(levels))
+    return torch.cat(blocks, dim=1).t()
+
+
 def log_reach(logits: Float[Tensor, "B nodes"]) -> Float[Tensor, "B all_nodes"]:
     """Logarithm of the probability to reach every node, leaves included: 2^(depth + 1) - 1 columns in heap order.
 
     Raises:
         ValueError: the number of columns is no tree's.
     """
-    left, right = F.logsigmoid(logits), F.logsigmoid(-logits)
-    levels = [logits.new_zeros(len(logits), 1)]
-    for level in range(tree_depth(logits.shape[1])):
-        nodes = slice(2**level - 1, 2 ** (level + 1) - 1)
-        children = torch.stack([levels[-1] + left[:, nodes], levels[-1] + right[:, nodes]], dim=2)
-        levels.append(children.flatten(1))  # left child of the first node, its right child, left child of the second, ...
-    return torch.cat(levels, dim=1)
+    return _levels(logits, F.logsigmoid, torch.add, 0.0, last=False)
 
 
 def log_leaf_probabilities(logits: Float[Tensor, "B nodes"]) -> Float[Tensor, "B leaves"]:
@@ -48,7 +80,7 @@ def log_leaf_probabilities(logits: Float[Tensor, "B nodes"]) -> Float[Tensor, "B
     Raises:
         ValueError: the number of columns is no tree's.
     """
-    return log_reach(logits)[:, logits.shape[1] :]
+    return _levels(logits, F.logsigmoid, torch.add, 0.0, last=True)
 
 
 def leaf_probabilities(logits: Float[Tensor, "B nodes"], hard: bool = False) -> Float[Tensor, "B leaves"]:
@@ -57,8 +89,8 @@ def leaf_probabilities(logits: Float[Tensor, "B nodes"], hard: bool = False) -> 
     Raises:
         ValueError: the number of columns is no tree's.
     """
-    if not hard:
-        return log_leaf_probabilities(logits).exp()
+    if not hard:  # as products: as exact as the exponential of the sums and faster; 1 - d_n is the sigmoid of the negated logit
+        return _levels(logits, torch.sigmoid, torch.mul, 1.0, last=True)
     return F.one_hot(hard_leaf(logits), logits.shape[1] + 1).to(logits.dtype)
 
 
@@ -114,9 +146,38 @@ def routing_information(logits: Float[Tensor, "B nodes"]) -> tuple[float, float,
     log_probabilities = log_leaf_probabilities(logits.double())
     probabilities = log_probabilities.exp()
     mean = usage(probabilities)
-    of_usage = -torch.special.xlogy(mean, mean).sum() / torch.log(torch.tensor(2.0))
-    of_sample = -(probabilities * log_probabilities.clamp(min=-1e3)).sum(dim=1).mean() / torch.log(torch.tensor(2.0))
+    of_usage = -torch.special.xlogy(mean, mean).sum() / log(2)
+    of_sample = -(probabilities * log_probabilities.clamp(min=-1e3)).sum(dim=1).mean() / log(2)
     return of_usage.item(), of_sample.item(), (of_usage - of_sample).item()
+
+
+@dataclass(frozen=True)
+class NodeStatistics:
+    """What many samples do at the inner nodes of a tree, in heap order."""
+
+    reach: Float[Tensor, " nodes"]
+    """Mean probability to reach the node: 1 at the root."""
+    goes_left: Float[Tensor, " nodes"]
+    """Share that goes left of what reaches the node."""
+    entropy: Float[Tensor, " nodes"]
+    """Mean entropy of the decision over what reaches the node, bits: 0 decided, 1 undecided."""
+
+
+def node_statistics(logits: Float[Tensor, "B nodes"]) -> NodeStatistics:
+    """Reach, decision and doubt of every inner node over the samples; each sample counts as much as it reaches the node.
+
+    Raises:
+        ValueError: the number of columns is no tree's, or there is no sample.
+    """
+    if not len(logits):
+        raise ValueError("There is no sample to take statistics of; give at least one row of logits.")
+    precise = logits.double()
+    log_weights = log_reach(precise)[:, : logits.shape[1]]
+    weights = (log_weights - log_weights.amax(dim=0)).exp()  # relative, so that nodes nobody reaches have statistics too
+    weights = weights / weights.sum(dim=0)
+    left = precise.sigmoid()
+    doubt = -(left * F.logsigmoid(precise) + (-precise).sigmoid() * F.logsigmoid(-precise)) / log(2)
+    return NodeStatistics(log_weights.exp().mean(dim=0), (weights * left).sum(dim=0), (weights * doubt).sum(dim=0))
 
 
 class TreeGate(nn.Module):
@@ -135,7 +196,33 @@ class TreeGate(nn.Module):
         self.depth = tree_depth(2**depth - 1)
         self.linear = nn.Linear(in_features, 2**depth - 1)
         self.norm = nn.BatchNorm1d(2**depth - 1)
+        self._forced: Tensor | None = None
 
     def forward(self, gating: Float[Tensor, "B D"]) -> Float[Tensor, "B nodes"]:
         """Logit of going left, node by node in heap order; the functions of this module make leaves of it."""
+        if self._forced is not None:
+            if len(self._forced) not in (1, len(gating)):
+                raise ValueError(f"The gate got {len(gating)} samples but leaves for {len(self._forced)}; give one leaf, or one per sample.")
+            return self._forced.to(gating).expand(len(gating), -1)
         return self.norm(self.linear(gating))
+
+    @contextmanager
+    def only(self, leaf: int | Int[Tensor, " B"]) -> Iterator[None]:
+        """Within the `with` block every sample goes to this one leaf, so that the model answers with its expert alone.
+
+        Args:
+            leaf: for all samples, or one for each: a model given one image `leaves` times answers with all its experts.
+
+        Raises:
+            ValueError: no such leaf; in the block, if the gate gets another number of samples than there are leaves given.
+        """
+        leaves = torch.as_tensor(leaf).reshape(-1)
+        before, forced = self._forced, torch.zeros(len(leaves), 2**self.depth - 1)
+        for row, number in zip(forced, leaves.tolist(), strict=True):
+            for node, child in pairwise(leaf_path(number, self.depth)):
+                row[node - 1] = SURE if child == 2 * node else -SURE
+        self._forced = forced
+        try:
+            yield
+        finally:
+            self._forced = before

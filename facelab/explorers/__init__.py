@@ -4,17 +4,20 @@ from typing import Any
 
 from facelab.explorers.attention import AttentionExplorer, attention_view, stages_from_maps
 from facelab.explorers.explorer import Explorer, View, stops
+from facelab.explorers.gating_tree import GatingTreeExplorer, face_sweep
 from facelab.explorers.photo import PhotoExplorer
 from facelab.explorers.recombinator import RecombinatorExplorer
 
 __all__ = [
     "AttentionExplorer",
     "Explorer",
+    "GatingTreeExplorer",
     "PhotoExplorer",
     "RecombinatorExplorer",
     "View",
     "WorldExplorer",
     "attention_view",
+    "face_sweep",
     "stages_from_maps",
     "stops",
 ]

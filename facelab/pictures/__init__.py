@@ -8,6 +8,7 @@ from facelab.pictures.faces import show_faces, show_truth
 from facelab.pictures.maps import plot_matrix, show_maps, show_strip
 from facelab.pictures.style import Picture
 from facelab.pictures.sweeps import plot_against, plot_shares
+from facelab.pictures.trees import plot_routing, plot_tree
 from facelab.pictures.wiring import draw_decafa, draw_rcn, draw_sumnet
 
 __all__ = [
@@ -22,6 +23,8 @@ __all__ = [
     "plot_masking",
     "plot_matrix",
     "plot_shares",
+    "plot_routing",
+    "plot_tree",
     "show_faces",
     "show_maps",
     "show_strip",

@@ -16,6 +16,7 @@ from facelab.blocks.trees import (
     likeliest_leaf,
     log_leaf_probabilities,
     log_reach,
+    node_statistics,
     routing_information,
     tree_depth,
 )
@@ -42,6 +43,54 @@ def walked(logits, depth):
 def test_by_hand():
     goes_left = torch.tensor([[0.9, 0.2, 0.7]], dtype=torch.float64)
     torch.testing.assert_close(leaf_probabilities(goes_left.logit())[0], torch.tensor([0.18, 0.72, 0.07, 0.03], dtype=torch.float64))
+
+
+def test_sure_decisions_at_depth_10_are_exact_and_their_gradients_finite():
+    """Logits of +-100: every leaf's logarithm is -100 times its wrong turns, in both precisions, over more samples than one block."""
+    for kind in (torch.float32, torch.float64):
+        signs = decisions(10, samples=300).sign().to(kind)
+        logits = (100 * signs).requires_grad_()
+        log_probabilities = log_leaf_probabilities(logits)
+        wrong = torch.zeros(300, 1, dtype=kind)
+        for level in range(10):
+            turns = signs[:, 2**level - 1 : 2 ** (level + 1) - 1]
+            wrong = torch.stack([wrong + (turns < 0), wrong + (turns > 0)], dim=2).flatten(1)
+        torch.testing.assert_close(log_probabilities, -100 * wrong)
+        torch.testing.assert_close(leaf_probabilities(logits), torch.where(wrong == 0, 1.0, 0.0).to(kind))
+        (log_probabilities.mean() + (leaf_probabilities(logits) ** 2).sum()).backward()
+        assert logits.grad.isfinite().all() and logits.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("function", [leaf_probabilities, log_leaf_probabilities, log_reach])
+def test_gradients_of_every_order(function):
+    logits = decisions(3, samples=2).requires_grad_()
+    assert torch.autograd.gradcheck(function, logits) and torch.autograd.gradgradcheck(function, logits)
+
+
+@pytest.mark.parametrize("samples", [0, 1, 255, 256, 257, 700])
+def test_blocks_of_samples_do_not_show(samples):
+    logits = decisions(4, samples=700)
+    torch.testing.assert_close(leaf_probabilities(logits[:samples]), leaf_probabilities(logits)[:samples])
+
+
+def saved_for_backward(depth, samples=512):
+    """Bytes that a forward pass keeps for the backward pass, each storage once, and bytes of the result."""
+    storages = {}
+
+    def keep(tensor):
+        storages[tensor.untyped_storage().data_ptr()] = (tensor.untyped_storage().nbytes(), tensor)  # held, so that no address returns
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        result = leaf_probabilities(decisions(depth, samples).requires_grad_())
+    return sum(size for size, _ in storages.values()), result.numel() * result.element_size()
+
+
+def test_memory_grows_with_the_leaves_only():
+    """Twice the leaves keep twice the bytes, not twice and a level more: eight numbers per leaf, whatever the depth."""
+    kept, result = zip(*[saved_for_backward(depth) for depth in (6, 7, 8, 9, 10)], strict=True)
+    assert all(larger / smaller == pytest.approx(2, rel=0.05) for smaller, larger in pairwise(kept))
+    assert all(bytes_ <= 8 * size for bytes_, size in zip(kept, result, strict=True))
 
 
 @given(depth=st.integers(1, 6), seed=st.integers(0, 1000))
@@ -131,3 +180,39 @@ def test_a_gate_begins_undecided_and_learns_a_split():
         optimizer.step()
     assert loss.item() < 0.2 < math.log(2)
     assert (hard_leaf(gate(points)) == side).float().mean() > 0.95
+
+
+def test_only_one_leaf_is_exact_and_ends_with_the_block():
+    gate = TreeGate(3, depth=4)
+    points = torch.randn(7, 3)
+    before = {name: value.clone() for name, value in gate.state_dict().items()}
+    for leaf in (0, 5, 15):
+        with gate.only(leaf):
+            expected = torch.eye(16)[leaf].expand(7, -1)
+            assert torch.equal(leaf_probabilities(gate(points)), expected)
+            assert torch.equal(leaf_probabilities(gate(points), hard=True), expected)
+    assert all(torch.equal(value, before[name]) for name, value in gate.state_dict().items()), "the norm has seen nothing"
+    with gate.only(torch.arange(7)):
+        assert torch.equal(leaf_probabilities(gate(points)), torch.eye(16)[:7])
+        with pytest.raises(ValueError, match="3 samples but leaves for 7"):
+            gate(points[:3])
+    with pytest.raises(ZeroDivisionError), gate.only(3):
+        raise ZeroDivisionError
+    assert leaf_probabilities(gate.eval()(points)).max() < 1
+    with pytest.raises(ValueError, match="0 to 15"), gate.only(16):
+        pass
+
+
+def test_statistics_of_nodes_by_hand():
+    """Two samples: one decided to the left, one undecided at the root and decided to the right after it."""
+    statistics = node_statistics(torch.tensor([[80.0, 80, 80], [0, 0, -80]]))
+    assert statistics.reach.tolist() == pytest.approx([1, 0.75, 0.25])
+    assert statistics.goes_left.tolist() == pytest.approx([0.75, (1 + 0.5 * 0.5) / 1.5, 0], abs=1e-9)
+    assert statistics.entropy.tolist() == pytest.approx([0.5, 0.5 / 1.5, 0], abs=1e-9)
+
+
+def test_statistics_of_a_node_that_nobody_reaches():
+    statistics = node_statistics(torch.tensor([[5000.0, 0, 0], [5000.0, 0, 0]]))
+    assert statistics.reach.tolist() == [1, 1, 0] and statistics.entropy.tolist() == pytest.approx([0, 1, 1])
+    with pytest.raises(ValueError, match="at least one"):
+        node_statistics(torch.zeros(0, 3))

@@ -1,0 +1,454 @@
+"""Who answers for this image? The flow through a soft tree, what each node asks, and what each leaf alone would say."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import ipywidgets
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from torch import Tensor, nn
+
+from facelab.batch import FaceBatch
+from facelab.blocks.trees import TreeGate, log_reach
+from facelab.explorers.explorer import Explorer, View
+from facelab.pictures.style import BLACK, BLUE, ESTIMATE, GRAY, SIGNED, Picture, as_array, as_rgb, opaque, styled
+from facelab.pictures.trees import Box, draw_leaf_bars, draw_routing, draw_tree, label_bars, nearest_node, node_places, place_colors
+
+COLLECTION = "the collection"
+WIDTH, HEIGHT = 9.6, 6.45
+"""Of the picture; everything lies on a sheet of inches, y downwards."""
+FACE: Box = (0.1, 0.36, 2.05, 2.05)
+ASKED: Box = (0.1, 2.86, 2.05, 2.05)
+TREE: Box = (2.72, 0.5, 6.72, 2.05)
+BARS: Box = (2.72, 2.66, 6.72, 0.42)
+TILE, OWN, FAVOURITE, ENDS = 0.8, 3.46, 4.3, 5.58
+"""Side of the small images, and tops of their three rows."""
+SLOTS = 8
+END_PLACES = TREE[0] + (np.arange(SLOTS) + 0.5) * TREE[2] / SLOTS
+"""Middles of the small images in the lowest row, inches."""
+
+
+def run_gates(model: nn.Module, gates: Mapping[str, TreeGate], images: Float[Tensor, "B C H W"]) -> tuple[dict[str, Tensor], Any]:
+    """Runs the model: the logits (B, nodes) that each gate gives on the way, caught by forward hooks, and the model's output.
+
+    Raises:
+        ValueError: a gate is not asked exactly once for each image.
+    """
+    caught: dict[str, list[Tensor]] = {name: [] for name in gates}
+    hooks = [
+        gate.register_forward_hook(lambda module, inputs, output, name=name: caught[name].append(output)) for name, gate in gates.items()
+    ]
+    try:
+        output = model(images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    for name, logits in caught.items():
+        if [len(rows) for rows in logits] != [len(images)]:
+            asked = " + ".join(str(len(rows)) for rows in logits) or "no"
+            raise ValueError(f"Gate {name!r} got {asked} samples for {len(images)} images; the explorer needs a gate asked once per image.")
+    return {name: logits[0] for name, logits in caught.items()}, output
+
+
+def attribute(
+    score: Callable[[Float[Tensor, "B C H W"]], Float[Tensor, " B"]],
+    image: Float[Tensor, "C H W"],
+    baseline: Float[Tensor, "C H W"],
+    steps: int = 8,
+) -> Float[np.ndarray, "H W"]:
+    """Integrated gradients: how much each pixel, in place of the baseline's, adds to the score; they sum to the difference of the scores.
+
+    If no gradient reaches the image (a detached gate), the score lost by putting each of 8 x 8 squares of the baseline over it.
+
+    Source: Sundararajan, Taly, Yan, "Axiomatic Attribution for Deep Networks", ICML 2017, equation 1, by the midpoint rule.
+    """
+    share = (torch.arange(steps) + 0.5).reshape(-1, 1, 1, 1) / steps
+    between = (baseline + share * (image - baseline)).requires_grad_()
+    with torch.enable_grad():
+        total = score(between).sum()
+        gradient = torch.autograd.grad(total, between, allow_unused=True)[0] if total.requires_grad else None
+    if gradient is not None:
+        return as_array(((image - baseline) * gradient.mean(dim=0)).sum(dim=0)).astype(np.float64)
+    height, width = image.shape[1:]
+    squares = torch.eye(64).reshape(64, 1, 8, 8)
+    covered = nn.functional.interpolate(squares, size=(height, width), mode="nearest")
+    with torch.inference_mode():
+        lost = score(image[None]) - score(torch.where(covered > 0, baseline, image))
+    return as_array((lost.reshape(-1, 1, 1, 1) * covered / covered.sum(dim=(2, 3), keepdim=True)).sum(dim=0)[0]).astype(np.float64)
+
+
+def face_sweep(
+    factor: str, values: Any, *, face: int = 0, seed: int = 0, size: int = 64, **fixed: Any
+) -> tuple[Float[np.ndarray, " S"], FaceBatch]:
+    """One rendered face with a factor going through `values`, all else, noise and crop included, standing still.
+
+    Args:
+        factor: any of `facelab.worlds.faces.FACTORS` with numbers: "yaw", "light_azimuth", "au_12", ...
+        face, seed: which item of the world.
+        size: pixels.
+        fixed: other factors.
+
+    Raises:
+        ValueError: as `facelab.worlds.faces.render`.
+    """
+    from facelab.worlds import faces  # only when asked for: its world takes two seconds to import
+
+    steps = np.asarray(values, dtype=float)
+    one = faces.render(1, seed, size, start=face, channels=(), **fixed)
+    return steps, faces.change(one.take(np.zeros(len(steps), dtype=int)), **{factor: steps})
+
+
+@dataclass(frozen=True)
+class Flow:
+    """One gate's answer to many images: probability to reach every node, heap order, leaves included."""
+
+    reach: Float[np.ndarray, "B all_nodes"]
+
+    @property
+    def leaves(self) -> Float[np.ndarray, "B leaves"]:
+        return self.reach[:, self.reach.shape[1] // 2 :]
+
+    def goes_left(self, node: int) -> Float[np.ndarray, " B"]:
+        """Probability to go left of what reaches an inner node."""
+        return self.reach[:, 2 * node - 1] / np.maximum(self.reach[:, node - 1], 1e-300)
+
+    def favourites(self, node: int, count: int) -> list[int]:
+        """The images most likely to reach a node, the likeliest first."""
+        return np.argsort(-self.reach[:, node - 1], kind="stable")[:count].tolist()
+
+
+def describe(node: int) -> str:
+    """A node in words: how to come there from the root."""
+    turns = "".join("→" if turn == "1" else "←" for turn in f"{node:b}"[1:])
+    return f"node {node}" + (f" ({turns})" if turns else " (the root)")
+
+
+def slots(weights: Float[np.ndarray, " leaves"], selected: int | None) -> tuple[list[int], Float[np.ndarray, " slots"]]:
+    """The leaves that get small images, from left to right, and where: all of a small tree, else the likeliest and the selected one."""
+    count = len(weights)
+    if count <= SLOTS:
+        return list(range(count)), TREE[0] + (np.arange(count) + 0.5) * TREE[2] / count
+    chosen = np.argsort(-weights, kind="stable")[:SLOTS].tolist()
+    if selected is not None and selected not in chosen:
+        chosen[-1] = selected
+    return sorted(chosen), END_PLACES
+
+
+def end_images(usual: Flow, node: int) -> list[int]:
+    """Images at both ends of a node's decision: those likeliest to reach its left child, and, from the right end, its right child.
+
+    Of a leaf: its favourites.
+    """
+    count = min(SLOTS, len(usual.reach))
+    if node > usual.reach.shape[1] // 2:
+        return usual.favourites(node, count)
+    return usual.favourites(2 * node, (count + 1) // 2) + usual.favourites(2 * node + 1, count // 2)[::-1]
+
+
+def _place(sheet: Axes, image: UInt8[np.ndarray, "H W 3"], box: Box) -> None:
+    """An image in a box of the sheet."""
+    left, top, width, height = box
+    sheet.imshow(opaque(image), extent=(left, left + width, top + height, top), aspect="auto", interpolation="nearest")
+
+
+def _row(sheet: Axes, images: Sequence[UInt8[np.ndarray, "H W 3"]], across: Float[np.ndarray, " N"], top: float) -> None:
+    """Small images in a row, their middles at `across`: drawn as one, which is faster."""
+    high, wide = images[0].shape[:2]
+    left, scale = TREE[0], wide / TILE
+    strip = np.full((high, round(TREE[2] * scale), 3), 255, dtype=np.uint8)
+    for image, middle in zip(images, across, strict=False):
+        begin = int(np.clip(round((middle - left - TILE / 2) * scale), 0, strip.shape[1] - wide))
+        strip[:, begin : begin + wide] = image
+    sheet.imshow(
+        opaque(strip), extent=(left, left + strip.shape[1] / scale, top + TILE, top), aspect="auto", interpolation="bilinear", zorder=1
+    )
+
+
+@styled
+def gating_tree_view(
+    image: UInt8[np.ndarray, "H W 3"],
+    flow: Flow,
+    index: int,
+    node: int,
+    collection: UInt8[np.ndarray, "N H W 3"],
+    usual: Flow,
+    attribution: Float[np.ndarray, "H W"],
+    *,
+    answer: Float[np.ndarray, "K 2"] | None = None,
+    own: Float[np.ndarray, "slots K 2"] | None = None,
+    sweep: tuple[str, Float[np.ndarray, " S"]] | None = None,
+    title: str = "",
+) -> View:
+    """The flow of one image through a tree, the answers and favourite images of its leaves, and what one node asks.
+
+    Args:
+        image: the one shown.
+        flow: of the images it belongs to: the collection, or the sweep; `index` is its place there.
+        node: heap number of the node looked at; leaves are nodes too.
+        collection, usual: images to choose favourites from, and their flow.
+        attribution: what each pixel adds to the node's decision (of a leaf, to the logarithm of its probability).
+        answer: the model's landmarks, pixels.
+        own: landmarks each leaf of `slots` would give alone.
+        sweep: name and values of the factor, if the image is one of a sweep.
+        title: what the image is called.
+    """
+    reach = flow.reach[index]
+    inner = len(reach) // 2
+    depth = inner.bit_length()
+    leaf = node - inner - 1 if node > inner else None
+    weights, usage = flow.leaves[index], usual.leaves.mean(axis=0)
+    chosen, across = slots(weights, leaf)
+    picture = Picture(figsize=(WIDTH, HEIGHT))
+    small = picture.add_axes((0.5 / WIDTH, 0.42 / HEIGHT, 1.62 / WIDTH, 0.82 / HEIGHT), zorder=2)  # first: clicks ask it first
+    sheet = picture.add_axes((0, 0, 1, 1), xlim=(0, WIDTH), ylim=(HEIGHT, 0), zorder=1)
+    sheet.set_axis_off()
+
+    def say(x: float, y: float, text: str, size: float = 8.5, color: str = BLACK, align: str = "left", **options: Any) -> None:
+        sheet.text(x, y, text, fontsize=size, color=color, ha=align, va="center", **options)
+
+    _place(sheet, image, FACE)
+    say(FACE[0], 0.2, title)
+    gray = image.mean(axis=-1, keepdims=True) / 255 * 0.55 + 0.4
+    strength = np.abs(attribution) / max(float(np.abs(attribution).max()), 1e-12)
+    tint = colormaps[SIGNED](0.5 + 0.5 * np.sign(attribution))[..., :3]
+    opacity = 0.9 * np.sqrt(strength)[..., None]
+    _place(sheet, (255 * (opacity * tint + (1 - opacity) * gray)).astype(np.uint8), ASKED)
+    name = describe(node) if leaf is None else f"leaf {leaf}"
+    say(ASKED[0], ASKED[1] - 0.28, f"what {name} looks at")
+    say(ASKED[0], ASKED[1] - 0.1, "orange: for left, purple: for right" if leaf is None else "orange: for it, purple: against", 7, GRAY)
+
+    draw_tree(sheet, reach, TREE, selected=node)
+    full = draw_leaf_bars(sheet, weights, BARS, usage)
+    label_bars(sheet, BARS, full, len(weights))
+    say(TREE[0] - 0.4, 0.2, "probability flows from the root to the leaves; bars: this image, black marks: the mean of the collection")
+
+    colors = place_colors(depth)[inner:]
+    low = BARS[1] + BARS[3] + (0.17 if len(weights) <= 16 else 0.03)
+    ends = node_places(depth, TREE)[inner:][chosen, 0]
+    if len(weights) > SLOTS:
+        joins = np.stack([np.stack([ends, np.full(len(ends), low)], 1), np.stack([across, np.full(len(ends), OWN - 0.16)], 1)], axis=1)
+        sheet.add_collection(LineCollection(joins, colors=colors[chosen], linewidths=1.1), autolim=False)
+    for x, number in zip(across, chosen, strict=True):
+        marked = "bold" if number == leaf else "normal"
+        say(x, OWN - 0.08, f"leaf {number}: {weights[number]:.0%}", 7, align="center", fontweight=marked)
+    if own is not None:
+        _row(sheet, [image] * len(chosen), across, OWN)
+        say(TREE[0] - 0.12, OWN + TILE / 2, "its own answer", 7.5, GRAY, "center", rotation=90)
+        scale = TILE / image.shape[0]
+        corners = np.stack([across - TILE / 2, np.full(len(across), OWN)], axis=1)
+        points = (corners[:, None] + (own + 0.5) * scale).clip(corners[:, None], corners[:, None] + TILE)
+        sheet.plot(*points.reshape(-1, 2).T, "o", markersize=1.3, color=ESTIMATE, markeredgewidth=0)
+    if answer is not None:
+        at = np.array(FACE[:2]) + (answer + 0.5) * FACE[2] / image.shape[0]
+        sheet.plot(*at.T, "o", markersize=2.6, color=ESTIMATE, markeredgecolor=BLACK, markeredgewidth=0.25)
+    _row(sheet, [collection[usual.favourites(inner + 1 + number, 1)[0]] for number in chosen], across, FAVOURITE)
+    say(TREE[0] - 0.12, FAVOURITE + TILE / 2, "its favourite", 7.5, GRAY, "center", rotation=90)
+
+    _row(sheet, [collection[i] for i in end_images(usual, node)], END_PLACES, ENDS)
+    if leaf is None:
+        say(TREE[0], ENDS - 0.2, f"What {name} asks. It sends these left …", 8.5, "black")
+        say(TREE[0] + TREE[2], ENDS - 0.2, "… and these right", 8.5, "black", "right")
+    else:
+        say(TREE[0], ENDS - 0.2, f"Favourite images of leaf {leaf}, the likeliest first")
+
+    what = f"P(left) at node {node}" if leaf is None else f"P(leaf {leaf})"
+    if sweep is not None:
+        draw_routing(small, sweep[1], flow.leaves)
+        line = flow.goes_left(node) if leaf is None else flow.leaves[:, leaf]
+        small.plot(sweep[1], line, color="white", linewidth=3)
+        small.plot(sweep[1], line, color=BLACK, linewidth=1.2)
+        small.axvline(sweep[1][index], color=ESTIMATE, linewidth=2)
+        small.set_xlabel(sweep[0], labelpad=1)
+        say(0.1, 5.06, f"leaves by {sweep[0]}; black: {what}", 7.5)
+    else:
+        values = usual.goes_left(node) if leaf is None else usual.leaves[:, leaf]
+        count, edges = np.histogram(values, bins=20, range=(0, 1), weights=usual.reach[:, node - 1] if leaf is None else None)
+        small.stairs(count, edges, fill=True, color=BLUE, alpha=0.75)
+        small.set(xlim=(0, 1), ylim=(0, max(float(count.max()), 1e-9) * 1.05))
+        small.set_yticks([])
+        here = flow.goes_left(node)[index] if leaf is None else weights[leaf]
+        small.axvline(here, color=ESTIMATE, linewidth=2)
+        small.set_xlabel(what, labelpad=1)
+        say(0.1, 5.06, "the collection; orange: this image", 7.5)
+
+    likeliest = int(weights.argmax())
+    if leaf is None:
+        said = f"{name} is reached with {reach[node - 1]:.1%} and sends {flow.goes_left(node)[index]:.1%} of that left"
+    else:
+        said = f"leaf {leaf} weighs {weights[leaf]:.1%} here, {usage[leaf]:.1%} on average"
+    entropy = float(-(weights * np.log2(np.maximum(weights, 1e-300))).sum())
+    return View(
+        picture,
+        f"{title}: {said}; likeliest is leaf {likeliest} ({weights[likeliest]:.1%}); entropy over the leaves {entropy:.2f} of {depth} bit.",
+    )
+
+
+class GatingTreeExplorer(Explorer):
+    """Pick an image, or sweep a factor, and watch it flow through a tree; pick a node and see what it asks.
+
+    On the picture a click on the tree picks a node, on a small image its leaf, in the lowest row that image, and in the curve of a
+    sweep its value; sliders do the same.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        images: Any,
+        *,
+        sweeps: Mapping[str, tuple[Any, Any]] | None = None,
+        gate: str | TreeGate | None = None,
+        landmarks: Callable[[Any], Float[Tensor, "B K 2"]] | None = None,
+        names: Sequence[str] = (),
+    ) -> None:
+        """Look into the gates of a model.
+
+        Args:
+            model: images (B,C,H,W) -> anything; it holds a `TreeGate`, or several, each asked once per image. It is put in evaluation mode.
+            images: the collection: a `FaceBatch` (shown to the model in gray), or (B,C,H,W) in [0,1] with 1 or 3 channels.
+            sweeps: name and unit of a factor -> (increasing values (S,), images of it), as `face_sweep` gives.
+            gate: the only one to look into, or its name in the model; by default all are offered.
+            landmarks: the model's output -> landmarks (B,K,2) in pixels; without it the leaves' own answers are not shown.
+            names: one name per image of the collection.
+
+        Raises:
+            ValueError: no gate, or images, sweeps or names that do not fit.
+        """
+        gates = _gates(model, gate)
+        model.eval()
+        pixels: dict[str, np.ndarray] = {COLLECTION: _pixels(images, "the collection")}
+        values: dict[str, np.ndarray] = {}
+        for label, (steps, frames) in (sweeps or {}).items():
+            pixels[label], values[label] = _pixels(frames, f"the sweep {label!r}"), np.asarray(steps, dtype=float)
+            if values[label].shape != (len(pixels[label]),) or (np.diff(values[label]) <= 0).any():
+                raise ValueError(f"The sweep {label!r} has {len(pixels[label])} images; give as many values, increasing.")
+            if pixels[label].shape[1:] != pixels[COLLECTION].shape[1:]:
+                shapes = pixels[label].shape[1:], pixels[COLLECTION].shape[1:]
+                raise ValueError(f"Images of the sweep {label!r} have the shape {shapes[0]}, those of the collection {shapes[1]}; render them alike.")
+        names = [str(name) for name in names] or [f"image {i}" for i in range(len(pixels[COLLECTION]))]
+        if len(names) != len(pixels[COLLECTION]):
+            raise ValueError(f"There are {len(pixels[COLLECTION])} images but {len(names)} names; give one per image.")
+        colors = {source: as_rgb(array) for source, array in pixels.items()}
+        flows: dict[tuple[str, str], Flow] = {}
+        answers: dict[str, np.ndarray] = {}
+        for source, array in pixels.items():
+            parts, points = [], []
+            with torch.inference_mode():
+                for part in torch.from_numpy(array).split(128):
+                    logits, output = run_gates(model, gates, part)
+                    parts.append(logits)
+                    points += [as_array(landmarks(output))] if landmarks is not None else []
+            for name in gates:
+                flows[name, source] = Flow(log_reach(torch.cat([part[name] for part in parts]).double()).exp().numpy())
+            if points:
+                answers[source] = np.concatenate(points).astype(np.float64)
+                if answers[source].ndim != 3 or answers[source].shape[2] != 2:
+                    raise ValueError(f"`landmarks` must give (B,K,2) in pixels; it gave {answers[source].shape} for {len(array)} images.")
+        mean = torch.from_numpy(pixels[COLLECTION].mean(axis=0))
+
+        @lru_cache(maxsize=256)
+        def attribution(name: str, source: str, image: int, node: int) -> np.ndarray:
+            def score(batch: Tensor) -> Tensor:
+                logits = run_gates(model, {name: gates[name]}, batch)[0][name]
+                return logits[:, node - 1] if node <= logits.shape[1] else log_reach(logits)[:, node - 1]
+
+            return attribute(score, torch.from_numpy(pixels[source][image]), mean)
+
+        @lru_cache(maxsize=256)
+        def own_answers(name: str, source: str, image: int, leaves: tuple[int, ...]) -> np.ndarray:
+            batch = torch.from_numpy(pixels[source][image]).expand(len(leaves), -1, -1, -1)
+            with torch.inference_mode(), gates[name].only(torch.tensor(leaves)):
+                return as_array(landmarks(model(batch))).astype(np.float64)  # type: ignore[misc]
+
+        def draw(source: str, image: int, node: int, gate: str = next(iter(gates))) -> View:
+            flow, usual = flows[gate, source], flows[gate, COLLECTION]
+            image, node = min(image, len(flow.reach) - 1), min(node, flow.reach.shape[1])
+            inner = flow.reach.shape[1] // 2
+            own = None
+            if landmarks is not None:
+                own = own_answers(gate, source, image, tuple(slots(flow.leaves[image], node - inner - 1 if node > inner else None)[0]))
+            sweep = (source, values[source]) if source in values else None
+            title = names[image] if sweep is None else f"{source} = {values[source][image]:g}"
+            return gating_tree_view(
+                colors[source][image], flow, image, node, colors[COLLECTION], usual, attribution(gate, source, image, node),
+                answer=answers[source][image] if landmarks is not None else None, own=own, sweep=sweep,
+                title=title if len(gates) == 1 else f"{title}, {gate}",
+            )  # fmt: skip
+
+        self._flows, self._values = flows, values
+        first = flows[next(iter(gates)), COLLECTION]
+        controls: dict[str, ipywidgets.Widget] = {
+            "source": ipywidgets.Dropdown(options=list(pixels), description="images", disabled=len(pixels) == 1),
+            "image": ipywidgets.IntSlider(0, 0, max(len(names) - 1, 0), description="image"),
+            "node": ipywidgets.IntSlider(1, 1, first.reach.shape[1], description="node"),
+        }
+        if len(gates) > 1:
+            controls["gate"] = ipywidgets.Dropdown(options=list(gates), description="gate")
+        self._gate = next(iter(gates))
+        longest = next(iter(values), COLLECTION)
+        page = {"source": [longest], "image": sorted({round(i) for i in np.linspace(0, len(pixels[longest]) - 1, 9)}), "node": [1, 2, 3]}
+        super().__init__(draw, controls, page=page, name="Gating-tree explorer")
+
+    def flow(self, **changes: Any) -> Flow:
+        """The flow of all images that the slider goes through, as the picture shows it, at the present values but for `changes`."""
+        now = self.values | changes
+        return self._flows[now.get("gate", self._gate), now["source"]]
+
+    def settle(self) -> None:
+        """Keeps image and node within the chosen images and gate."""
+        reach = self.flow().reach
+        self.controls["image"].max, self.controls["node"].max = len(reach) - 1, reach.shape[1]
+
+    def click(self, axes: int, x: float, y: float) -> None:
+        """Pick the node, leaf, image or value of the factor under the pointer."""
+        v, flow = self.values, self.flow()
+        inner = flow.reach.shape[1] // 2
+        if axes == 0:
+            if v["source"] in self._values:
+                self.set(image=int(np.abs(self._values[v["source"]] - x).argmin()))
+            return
+        node = nearest_node(inner.bit_length(), TREE, x, y)
+        chosen, across = slots(flow.leaves[v["image"]], v["node"] - inner - 1 if v["node"] > inner else None)
+        if node is not None:
+            self.set(node=node)
+        elif OWN <= y < FAVOURITE + TILE and (slot := _under(across, x)) is not None:
+            self.set(node=inner + 1 + chosen[slot])
+        elif ENDS <= y < ENDS + TILE and (slot := _under(END_PLACES, x)) is not None:
+            shown = end_images(self.flow(source=COLLECTION), v["node"])
+            if slot < len(shown):
+                with self._hold():  # the slider must first reach as far as the collection
+                    self.controls["source"].value = COLLECTION
+                    self.settle()
+                self.set(image=shown[slot])
+
+
+def _under(middles: Float[np.ndarray, " N"], x: float) -> int | None:
+    """Which of the small images with these middles lies at x."""
+    place = int(np.abs(middles - x).argmin())
+    return place if abs(middles[place] - x) <= TILE / 2 else None
+
+
+def _gates(model: nn.Module, gate: str | TreeGate | None) -> dict[str, TreeGate]:
+    """The gates to look into, by their names in the model."""
+    found = {name or "gate": module for name, module in model.named_modules() if isinstance(module, TreeGate)}
+    if not found:
+        raise ValueError(f"There is no TreeGate in {type(model).__name__}; give a model with one, as `facelab.blocks.TreeGate` makes it.")
+    if gate is None:
+        return found
+    chosen = {name: module for name, module in found.items() if gate is module or gate == name}
+    if not chosen:
+        raise ValueError(f"The model has no gate {gate if isinstance(gate, str) else 'like the one given'!r}; it has {', '.join(found)}.")
+    return chosen
+
+
+def _pixels(images: Any, what: str) -> Float[np.ndarray, "B C H W"]:
+    """Images as the model takes them."""
+    pixels = np.ascontiguousarray(as_array(images.gray() if isinstance(images, FaceBatch) else images), dtype=np.float32)
+    if pixels.ndim != 4 or pixels.shape[1] not in (1, 3) or not len(pixels):
+        raise ValueError(f"Images of {what} must be a FaceBatch or (B,C,H,W) in [0,1], C 1 or 3, at least one; these have the shape {pixels.shape}.")
+    return pixels
