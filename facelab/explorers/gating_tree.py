@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from facelab.batch import FaceBatch
 from facelab.blocks.trees import TreeGate, log_reach
 from facelab.explorers.explorer import Explorer, View
-from facelab.pictures.style import BLACK, BLUE, ESTIMATE, GRAY, SIGNED, Picture, as_array, as_rgb, opaque, styled
-from facelab.pictures.trees import Box, draw_leaf_bars, draw_routing, draw_tree, label_bars, nearest_node, node_places, place_colors
+from facelab.pictures.style import BLACK, ESTIMATE, GRAY, SIGNED, SKY, Picture, as_array, as_rgb, opaque, styled
+from facelab.pictures.trees import Box, draw_leaf_bars, draw_routing, draw_tree, label_bars, nearest_node, node_places, on_sheet, place_colors, write
 
 COLLECTION = "the collection"
 WIDTH, HEIGHT = 9.6, 6.45
@@ -27,6 +27,7 @@ FACE: Box = (0.1, 0.36, 2.05, 2.05)
 ASKED: Box = (0.1, 2.86, 2.05, 2.05)
 TREE: Box = (2.72, 0.5, 6.72, 2.05)
 BARS: Box = (2.72, 2.66, 6.72, 0.42)
+CURVE: Box = (0.25, 5.18, 1.86, 0.98)
 TILE, OWN, FAVOURITE, ENDS = 0.8, 3.46, 4.3, 5.58
 """Side of the small images, and tops of their three rows."""
 SLOTS = 8
@@ -205,12 +206,11 @@ def gating_tree_view(
     weights, usage = flow.leaves[index], usual.leaves.mean(axis=0)
     chosen, across = slots(weights, leaf)
     picture = Picture(figsize=(WIDTH, HEIGHT))
-    small = picture.add_axes((0.5 / WIDTH, 0.42 / HEIGHT, 1.62 / WIDTH, 0.82 / HEIGHT), zorder=2)  # first: clicks ask it first
-    sheet = picture.add_axes((0, 0, 1, 1), xlim=(0, WIDTH), ylim=(HEIGHT, 0), zorder=1)
+    sheet = picture.add_axes((0, 0, 1, 1), xlim=(0, WIDTH), ylim=(HEIGHT, 0), xticks=[], yticks=[])
     sheet.set_axis_off()
 
     def say(x: float, y: float, text: str, size: float = 8.5, color: str = BLACK, align: str = "left", **options: Any) -> None:
-        sheet.text(x, y, text, fontsize=size, color=color, ha=align, va="center", **options)
+        write(sheet, x, y, text, fontsize=size, color=color, ha=align, **options)
 
     _place(sheet, image, FACE)
     say(FACE[0], 0.2, title)
@@ -220,30 +220,30 @@ def gating_tree_view(
     opacity = 0.9 * np.sqrt(strength)[..., None]
     _place(sheet, (255 * (opacity * tint + (1 - opacity) * gray)).astype(np.uint8), ASKED)
     name = describe(node) if leaf is None else f"leaf {leaf}"
-    say(ASKED[0], ASKED[1] - 0.28, f"what {name} looks at")
-    say(ASKED[0], ASKED[1] - 0.1, "orange: for left, purple: for right" if leaf is None else "orange: for it, purple: against", 7, GRAY)
+    say(ASKED[0], ASKED[1] - 0.28, f"what {name} asks")
+    say(ASKED[0], ASKED[1] - 0.1, "orange: left, purple: right" if leaf is None else "orange: for, purple: against", 7, GRAY)
 
     draw_tree(sheet, reach, TREE, selected=node)
     full = draw_leaf_bars(sheet, weights, BARS, usage)
-    label_bars(sheet, BARS, full, len(weights))
-    say(TREE[0] - 0.4, 0.2, "probability flows from the root to the leaves; bars: this image, black marks: the mean of the collection")
+    label_bars(sheet, BARS, full, len(weights), named=len(weights) > SLOTS)
+    say(TREE[0] - 0.4, 0.2, "how this image flows to the leaves (black: mean of the collection)")
 
     colors = place_colors(depth)[inner:]
-    low = BARS[1] + BARS[3] + (0.17 if len(weights) <= 16 else 0.03)
+    low = BARS[1] + BARS[3] + (0.17 if len(weights) <= 16 else 0.04)
     ends = node_places(depth, TREE)[inner:][chosen, 0]
     if len(weights) > SLOTS:
         joins = np.stack([np.stack([ends, np.full(len(ends), low)], 1), np.stack([across, np.full(len(ends), OWN - 0.16)], 1)], axis=1)
         sheet.add_collection(LineCollection(joins, colors=colors[chosen], linewidths=1.1), autolim=False)
     for x, number in zip(across, chosen, strict=True):
         marked = "bold" if number == leaf else "normal"
-        say(x, OWN - 0.08, f"leaf {number}: {weights[number]:.0%}", 7, align="center", fontweight=marked)
+        say(x, OWN - 0.08, f"leaf {number}: {weights[number]:.0%}" if weights[number] >= 0.005 else f"leaf {number}", 7, align="center", fontweight=marked)
     if own is not None:
         _row(sheet, [image] * len(chosen), across, OWN)
         say(TREE[0] - 0.12, OWN + TILE / 2, "its own answer", 7.5, GRAY, "center", rotation=90)
         scale = TILE / image.shape[0]
         corners = np.stack([across - TILE / 2, np.full(len(across), OWN)], axis=1)
         points = (corners[:, None] + (own + 0.5) * scale).clip(corners[:, None], corners[:, None] + TILE)
-        sheet.plot(*points.reshape(-1, 2).T, "o", markersize=1.3, color=ESTIMATE, markeredgewidth=0)
+        sheet.plot(*points.reshape(-1, 2).T, "o", markersize=1.8, color=ESTIMATE, markeredgewidth=0)
     if answer is not None:
         at = np.array(FACE[:2]) + (answer + 0.5) * FACE[2] / image.shape[0]
         sheet.plot(*at.T, "o", markersize=2.6, color=ESTIMATE, markeredgecolor=BLACK, markeredgewidth=0.25)
@@ -252,30 +252,36 @@ def gating_tree_view(
 
     _row(sheet, [collection[i] for i in end_images(usual, node)], END_PLACES, ENDS)
     if leaf is None:
-        say(TREE[0], ENDS - 0.2, f"What {name} asks. It sends these left …", 8.5, "black")
-        say(TREE[0] + TREE[2], ENDS - 0.2, "… and these right", 8.5, "black", "right")
+        middle = TREE[0] + TREE[2] / 2
+        sheet.plot([middle, middle], [ENDS, ENDS + TILE], color=BLACK, linewidth=1.2)
+        say(TREE[0], ENDS - 0.2, f"{name} sends left …",)
+        say(TREE[0] + TREE[2], ENDS - 0.2, "… and right", align="right")
     else:
-        say(TREE[0], ENDS - 0.2, f"Favourite images of leaf {leaf}, the likeliest first")
+        say(TREE[0], ENDS - 0.2, f"favourites of leaf {leaf}, the likeliest first")
 
     what = f"P(left) at node {node}" if leaf is None else f"P(leaf {leaf})"
+    left, top, width, height = CURVE
     if sweep is not None:
-        draw_routing(small, sweep[1], flow.leaves)
-        line = flow.goes_left(node) if leaf is None else flow.leaves[:, leaf]
-        small.plot(sweep[1], line, color="white", linewidth=3)
-        small.plot(sweep[1], line, color=BLACK, linewidth=1.2)
-        small.axvline(sweep[1][index], color=ESTIMATE, linewidth=2)
-        small.set_xlabel(sweep[0], labelpad=1)
-        say(0.1, 5.06, f"leaves by {sweep[0]}; black: {what}", 7.5)
+        factor, steps = sweep
+        draw_routing(sheet, steps, flow.leaves, CURVE)
+        line = on_sheet(CURVE, steps, steps, flow.goes_left(node) if leaf is None else flow.leaves[:, leaf])
+        sheet.plot(*line, color="white", linewidth=3, zorder=2)
+        sheet.plot(*line, color=BLACK, linewidth=1.2, zorder=2)
+        here = on_sheet(CURVE, steps, steps[index], 0)[0]
+        ticks, heading, below = (f"{steps[0]:g}", f"{steps[-1]:g}"), f"all leaves; black: {what}", factor
+        say(left - 0.06, top, "1", 7, GRAY, "right")
+        say(left - 0.06, top + height, "0", 7, GRAY, "right")
     else:
         values = usual.goes_left(node) if leaf is None else usual.leaves[:, leaf]
-        count, edges = np.histogram(values, bins=20, range=(0, 1), weights=usual.reach[:, node - 1] if leaf is None else None)
-        small.stairs(count, edges, fill=True, color=BLUE, alpha=0.75)
-        small.set(xlim=(0, 1), ylim=(0, max(float(count.max()), 1e-9) * 1.05))
-        small.set_yticks([])
-        here = flow.goes_left(node)[index] if leaf is None else weights[leaf]
-        small.axvline(here, color=ESTIMATE, linewidth=2)
-        small.set_xlabel(what, labelpad=1)
-        say(0.1, 5.06, "the collection; orange: this image", 7.5)
+        count, edges = np.histogram(values, bins=25, range=(0, 1), weights=usual.reach[:, node - 1] if leaf is None else None)
+        sheet.stairs(top + height * (1 - count / max(float(count.max()), 1e-9)), left + width * edges, baseline=top + height, fill=True, color=SKY)
+        here = left + width * float(flow.goes_left(node)[index] if leaf is None else weights[leaf])
+        ticks, heading, below = ("0", "1"), "all images; orange: this one", what
+    sheet.plot([here, here], [top, top + height], color=ESTIMATE, linewidth=2, zorder=3)
+    sheet.plot([left, left + width], [top + height] * 2, color=GRAY, linewidth=0.8, zorder=3)
+    say(0.1, top - 0.13, heading, 7.5)
+    for x, tick, align in zip((left, left + width, left + width / 2), (*ticks, below), ("left", "right", "center"), strict=True):
+        say(x, top + height + 0.12, tick, 7, GRAY, align)
 
     likeliest = int(weights.argmax())
     if leaf is None:
@@ -399,6 +405,14 @@ class GatingTreeExplorer(Explorer):
         now = self.values | changes
         return self._flows[now.get("gate", self._gate), now["source"]]
 
+    def set(self, **values: Any) -> None:
+        """As `Explorer.set`; images and gate come first, since they decide how far the other sliders reach."""
+        with self._hold():
+            for name in [name for name in ("source", "gate") if name in values and name in self.controls]:
+                self.controls[name].value = values[name]
+            self.settle()
+        super().set(**values)
+
     def settle(self) -> None:
         """Keeps image and node within the chosen images and gate."""
         reach = self.flow().reach
@@ -408,9 +422,10 @@ class GatingTreeExplorer(Explorer):
         """Pick the node, leaf, image or value of the factor under the pointer."""
         v, flow = self.values, self.flow()
         inner = flow.reach.shape[1] // 2
-        if axes == 0:
-            if v["source"] in self._values:
-                self.set(image=int(np.abs(self._values[v["source"]] - x).argmin()))
+        left, top, width, height = CURVE
+        if v["source"] in self._values and left <= x <= left + width and top <= y <= top + height:
+            steps = self._values[v["source"]]
+            self.set(image=int(np.abs(steps[0] + (x - left) / width * (steps[-1] - steps[0]) - steps).argmin()))
             return
         node = nearest_node(inner.bit_length(), TREE, x, y)
         chosen, across = slots(flow.leaves[v["image"]], v["node"] - inner - 1 if v["node"] > inner else None)
@@ -421,10 +436,7 @@ class GatingTreeExplorer(Explorer):
         elif ENDS <= y < ENDS + TILE and (slot := _under(END_PLACES, x)) is not None:
             shown = end_images(self.flow(source=COLLECTION), v["node"])
             if slot < len(shown):
-                with self._hold():  # the slider must first reach as far as the collection
-                    self.controls["source"].value = COLLECTION
-                    self.settle()
-                self.set(image=shown[slot])
+                self.set(source=COLLECTION, image=shown[slot])
 
 
 def _under(middles: Float[np.ndarray, " N"], x: float) -> int | None:

@@ -61,6 +61,11 @@ def nearest_node(depth: int, box: Box, x: float, y: float) -> int | None:
     return 2**level + int((x - left) / width * 2**level)
 
 
+def write(axes: Axes, x: float, y: float, text: str, **options: Any) -> None:
+    """Text at data of the axes, centred on its height. It belongs to the picture: that spares the clipping, half of a text's time."""
+    axes.figure.text(x, y, text, transform=axes.transData, **({"va": "center"} | options))
+
+
 def draw_branches(axes: Axes, reach: Float[np.ndarray, " all_nodes"], box: Box, *, root: float = 0.4, selected: int = 0) -> None:
     """A tree whose branches are as wide as what passes along them; legible down to depth 5.
 
@@ -90,7 +95,7 @@ def draw_branches(axes: Axes, reach: Float[np.ndarray, " all_nodes"], box: Box, 
     axes.scatter(*places[:inner].T, s=size**2, c="white", edgecolors=colors[:inner], linewidths=1.2, zorder=3)
     if roomy:
         for number, (x_, y_) in enumerate(places[:inner], start=1):
-            axes.text(x_, y_, str(number), ha="center", va="center_baseline", fontsize=7.5 if depth <= 3 else 6, zorder=4, color=BLACK)
+            write(axes, x_, y_, str(number), ha="center", va="center_baseline", fontsize=7.5 if depth <= 3 else 6, zorder=4, color=BLACK)
     if selected:
         at = places[selected - 1]
         wide = (size if selected <= inner else 5) + 6
@@ -214,34 +219,46 @@ def plot_tree(reach: Any, *, usage: Any = None, title: str = "", width: float = 
     hang = (box[0], box[1] + box[3] + 0.12, box[2], tall - box[1] - box[3] - 0.45)
     full = draw_leaf_bars(axes, values[leaves - 1 :], hang, marks)
     label_bars(axes, hang, full, leaves)
-    axes.text(0.1, 0.2, title, fontsize=9.5, va="center")
+    write(axes, 0.1, 0.2, title, fontsize=9.5)
     return picture
 
 
-def label_bars(axes: Axes, box: Box, full: float, leaves: int) -> None:
-    """The scale of `draw_leaf_bars`, and numbers of the leaves where there is room."""
+def label_bars(axes: Axes, box: Box, full: float, leaves: int, named: bool = True) -> None:
+    """The scale of `draw_leaf_bars`, and if `named` numbers of the leaves where there is room."""
     left, top, width, height = box
-    axes.text(left - 0.05, top, "0", fontsize=7, ha="right", va="center", color=GRAY)
-    axes.text(left - 0.05, top + height, f"{full:.0%}" if full >= 0.1 else f"{full:.1%}", fontsize=7, ha="right", va="center", color=GRAY)
-    if leaves <= 16:
+    write(axes, left - 0.05, top, "0", fontsize=7, ha="right", color=GRAY)
+    write(axes, left - 0.05, top + height, f"{full:.0%}" if full >= 0.1 else f"{full:.1%}", fontsize=7, ha="right", color=GRAY)
+    if named and leaves <= 16:
         for leaf in range(leaves):
             x = left + (leaf + 0.5) * width / leaves
-            axes.text(x, top + height + 0.1, f"leaf {leaf}" if leaves <= 8 else str(leaf), fontsize=7, ha="center", va="center", color=GRAY)
+            write(axes, x, top + height + 0.1, f"leaf {leaf}" if leaves <= 8 else str(leaf), fontsize=7, ha="center", color=GRAY)
 
 
-def draw_routing(axes: Axes, values: Float[np.ndarray, " S"], probabilities: Float[np.ndarray, "S leaves"]) -> None:
-    """Stacked probabilities of the leaves against a factor, the leftmost leaf on top, as in the tree turned by a quarter."""
-    leaves = probabilities.shape[1]
-    depth = leaves.bit_length() - 1
-    below = 1 - np.concatenate([np.zeros((len(values), 1)), probabilities.cumsum(axis=1)], axis=1)
-    colors = place_colors(depth)[-leaves:]
-    areas = [
-        np.concatenate([np.stack([values, below[:, leaf]], 1), np.stack([values, below[:, leaf + 1]], 1)[::-1]]) for leaf in range(leaves)
-    ]
-    edge = "white" if leaves <= 32 else "none"
-    axes.add_collection(PolyCollection(areas, facecolors=colors, edgecolors=edge, linewidths=0.4), autolim=False)
-    axes.set(xlim=(values.min(), values.max()), ylim=(0, 1))
-    axes.set_yticks([0, 0.5, 1])
+def draw_routing(axes: Axes, values: Float[np.ndarray, " S"], probabilities: Float[np.ndarray, "S leaves"], box: Box | None = None) -> None:
+    """Stacked probabilities of the leaves against a factor, the leftmost leaf at the bottom.
+
+    So the lower edge of the right half of the leaves is the probability to go left at the root. Of a tree deeper than 5 the 32 nodes
+    of that depth are drawn in place of the leaves.
+
+    Args:
+        box: where to draw on a sheet with y pointing down; by default in data, value and probability.
+    """
+    leaves = min(probabilities.shape[1], 2**BRANCHES_TO)
+    probabilities = probabilities.reshape(len(values), leaves, -1).sum(axis=2)
+    edges = np.concatenate([np.zeros((len(values), 1)), probabilities.cumsum(axis=1)], axis=1)
+    across = np.broadcast_to(values[:, None], edges.shape)
+    if box is not None:
+        across, edges = on_sheet(box, values, across, edges)
+    lines = np.stack([across, edges], axis=-1).swapaxes(0, 1)  # (leaves + 1, S, 2)
+    areas = np.concatenate([lines[:-1], lines[1:, ::-1]], axis=1)
+    colors = place_colors(leaves.bit_length() - 1)[-leaves:]
+    axes.add_collection(PolyCollection(areas, facecolors=colors, edgecolors="white", linewidths=0.4, zorder=1), autolim=False)
+
+
+def on_sheet(box: Box, values: Float[np.ndarray, " S"], x: Any, share: Any) -> tuple[Any, Any]:
+    """Where values of a factor that goes through `values`, and shares of one, lie in a box of a sheet whose y points down."""
+    left, top, width, height = box
+    return left + (x - values[0]) / (values[-1] - values[0]) * width, top + (1 - share) * height
 
 
 @styled
@@ -263,12 +280,13 @@ def plot_routing(values: Any, probabilities: Any, *, label: str = "factor", titl
     picture, grid = new_picture(width, 0.45 * width)
     axes = grid[0, 0]
     draw_routing(axes, values, shares)
+    axes.set(xlim=(values.min(), values.max()), ylim=(0, 1), yticks=[0, 0.5, 1])
     axes.set(xlabel=label, ylabel="probability of the leaves")
     axes.set_title(title)
     for leaf in range(shares.shape[1]) if shares.shape[1] <= 16 else ():
         peak = int(shares[:, leaf].argmax())
         if shares[peak, leaf] > 0.12:
-            height = 1 - shares[peak, :leaf].sum() - shares[peak, leaf] / 2
+            height = shares[peak, :leaf].sum() + shares[peak, leaf] / 2
             light = leaf < shares.shape[1] / 2
             x = float(np.clip(values[peak], *np.quantile(values, [0.06, 0.94])))
             axes.text(x, height, f"leaf {leaf}", color="white" if light else "black", ha="center", va="center", fontsize=8)

@@ -7,6 +7,8 @@ import pytest
 from small_cascade import Cascade, faces
 
 from facelab.explorers import AttentionExplorer
+from facelab.explorers.gating_tree import HEIGHT, OWN, TREE, WIDTH
+from facelab.pictures.trees import node_places
 
 pytestmark = pytest.mark.browser
 
@@ -83,6 +85,51 @@ def test_attention_explorer_lives(lab, server, twin):
     assert (values["stage"], values["landmark"], values["use"]) == (2, 1, -1)
     expect(caption).to_have_text(twin.view(**values).text)
     lab.picture("attention_explorer_dragged")
+    print("redraw in the kernel:", lab.ask_kernel(f"[{kernel}.seconds, {kernel}.redraws]"))
+    lab.assert_quiet()
+
+
+def test_gating_tree_explorer_lives(lab, server):
+    """Sliders, a click on a node and a click on a leaf's small image; the page says what this process says."""
+    from playwright.sync_api import expect
+
+    cells = (
+        "import numpy as np\nfrom small_cascade import faces\nfrom small_mixture import Mixture\nfrom facelab.explorers import GatingTreeExplorer",
+        "images, _ = faces(8, 32)\nsweep = np.arange(5), faces(5, 32)[0] * np.linspace(0.2, 1, 5, dtype=np.float32)[:, None, None, None]\n"
+        "explorer = GatingTreeExplorer(Mixture(), images, sweeps={'light': sweep}, landmarks=lambda output: output)\nexplorer",
+    )
+    place: dict = {}
+    exec("\n".join(cells).removesuffix("explorer"), place)
+    here = place["explorer"]
+    write_notebook(server.folder / "tree.ipynb", cells)
+    lab.open("tree.ipynb")
+    lab.run_all()
+    place = lab.scroll_to(1)
+    picture, caption = place.locator("img.facelab-picture"), place.locator(".facelab-caption")
+    expect(caption).to_have_text(here.view().text)
+    assert picture.get_attribute("alt") == here.view().text
+    first = picture.get_attribute("src")
+
+    place.get_by_label("images").select_option("light")
+    handle = slider(place, "image")
+    handle.focus()
+    for _ in range(3):
+        lab.page.keyboard.press("ArrowRight")
+    expect(caption).to_have_text(here.view(source="light", image=3).text)
+    expect(picture).not_to_have_attribute("src", first)
+
+    def click(x: float, y: float) -> None:
+        box = picture.bounding_box()
+        lab.page.mouse.click(box["x"] + x / WIDTH * box["width"], box["y"] + y / HEIGHT * box["height"])
+
+    click(*node_places(3, TREE)[5])
+    expect(caption).to_have_text(here.view(source="light", image=3, node=6).text)
+    lab.picture("gating_tree_explorer")
+    click(TREE[0] + 7.5 / 8 * TREE[2], OWN + 0.4)
+    expect(caption).to_have_text(here.view(source="light", image=3, node=15).text)
+    lab.picture("gating_tree_explorer_leaf")
+    kernel = "next(o for o in gc.get_objects() if type(o).__name__ == 'GatingTreeExplorer')"
+    assert lab.ask_kernel(f"{kernel}.values") == {"source": "light", "image": 3, "node": 15}
     print("redraw in the kernel:", lab.ask_kernel(f"[{kernel}.seconds, {kernel}.redraws]"))
     lab.assert_quiet()
 

@@ -4,13 +4,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib.collections import PolyCollection
 
 from facelab import pictures
 from facelab.batch import FaceBatch
+from facelab.blocks.trees import log_reach
 from facelab.markups import MARKUPS, conversion
 from facelab.pictures.curves import bootstrap_interval
 from facelab.pictures.maps import entropy, expectation
 from facelab.pictures.style import as_rgb
+from facelab.pictures.trees import nearest_node, node_places
 
 GENERATOR = np.random.default_rng(0)
 IMAGES = GENERATOR.integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
@@ -192,25 +195,58 @@ def test_a_notebook_shows_a_picture_once_and_sharp():
     assert picture.png() == picture.png(), "the same picture is the same file"
 
 
-class TestSweeps:
-    YAW = np.array([-80.0, -70, -60, 10, 20, 30, 30, 200])
+class TestTrees:
+    @pytest.mark.parametrize("depth", [1, 3, 5, 6, 10])
+    def test_every_depth(self, depth):
+        reach = log_reach(torch.randn(4, 2**depth - 1, generator=torch.Generator().manual_seed(0))).exp()
+        whole(pictures.plot_tree(reach, title="mean of four"))
+        whole(pictures.plot_tree(reach[0], usage=reach[:, 2**depth - 1 :].mean(dim=0)))
 
-    def test_a_line_goes_through_the_means_of_the_bins(self):
-        errors = np.array([1.0, 2, 3, 10, 20, 30, 40, 999])
-        picture = pictures.plot_against(self.YAW, {"one": errors, "seeds": np.stack([errors, 3 * errors])}, [-90, 0, 90])
-        one, seeds = picture.axes[0].lines
-        assert one.get_xydata().tolist() == [[-45, 2], [45, 25]]
-        assert seeds.get_ydata().tolist() == [4, 50]
-        whole(picture)
+    def test_branches_are_as_wide_as_what_passes(self):
+        reach = np.array([1, 0.75, 0.25, 0.6, 0.15, 0.05, 0.2])
+        flow = pictures.plot_tree(reach).axes[0].collections[1]
+        assert np.allclose(flow.get_linewidth() / flow.get_linewidth()[0], reach[1:] / 0.75)
+        ends = np.array([path.vertices[-1] for path in flow.get_paths()])
+        starts = np.array([path.vertices[0] for path in flow.get_paths()])
+        root = flow.get_linewidth()[0] / 0.75 / 72  # inches
+        assert np.isclose(starts[1, 0] - starts[0, 0], root / 2), "two neighbours of widths 3/4 and 1/4 lie half a width apart"
+        assert (np.diff(ends[2:, 0]) > 0).all() and np.ptp(ends[2:, 1]) == 0
 
-    def test_a_bin_of_few_samples_is_left_out(self):
-        picture = pictures.plot_against(self.YAW, {"one": self.YAW}, [-90, -65, 0, 90])
-        assert picture.axes[0].lines[0].get_xdata().tolist() == [45]
+    def test_bars_hang_as_long_as_the_leaves_are_likely(self):
+        picture = pictures.plot_tree([1, 0.75, 0.25, 0.6, 0.15, 0.05, 0.2], usage=[0.25] * 4)
+        bars = next(c for c in picture.axes[0].collections if isinstance(c, PolyCollection))
+        lengths = [np.ptp(path.vertices[:, 1]) for path in bars.get_paths()]
+        assert np.allclose(np.array(lengths) / lengths[0], [1, 0.25, 0.05 / 0.6, 0.2 / 0.6])
 
-    def test_shares_are_stacked_up_to_one(self):
-        shares = np.array([[0.2, 0.8]] * 3 + [[0.5, 0.5]] * 5)
-        picture = pictures.plot_shares(self.YAW, shares, [-90, 0, 90], names=["a", "b"])
-        lower, upper = (area.get_paths()[0].vertices for area in picture.axes[0].collections)
-        assert lower[:, 1].max() == 0.5 and upper[:, 1].max() == pytest.approx(1) and upper[:, 1].min() == 0.2
-        assert [text.get_text() for text in picture.axes[0].get_legend().get_texts()] == ["b", "a"]
-        whole(picture)
+    def test_bands_are_the_stronger_the_likelier(self):
+        reach = log_reach(torch.randn(1, 63, generator=torch.Generator().manual_seed(0)))[0].exp().numpy()
+        sheet = pictures.plot_tree(reach).axes[0].images[0].get_array()[..., :3]
+        assert sheet.shape == (7, 64, 3)
+        assert np.array_equal(sheet[1, 0], sheet[1, 31]) and not np.array_equal(sheet[1, 31], sheet[1, 32])
+        paleness = sheet[6].min(axis=-1)
+        assert paleness[reach[63:].argmax()] < paleness[reach[63:].argmin()]
+
+    def test_a_click_means_the_node_beside_it(self):
+        box = (2.0, 1.0, 4.0, 2.0)
+        for depth in (1, 5):
+            assert [nearest_node(depth, box, *place) for place in node_places(depth, box) + 0.01] == list(range(1, 2 ** (depth + 1)))
+        assert nearest_node(6, box, 2.1, 1.01) == 1 and nearest_node(6, box, 5.99, 2.99) == 127
+        assert nearest_node(3, box, 0.5, 1) is None and nearest_node(6, box, 3, 3.1) is None
+
+    def test_routing_stacks_to_one(self):
+        values = np.linspace(-90, 90, 5)
+        shares = np.random.default_rng(0).dirichlet(np.ones(4), 5)
+        axes = pictures.plot_routing(values, shares, label="yaw (°)").axes[0]
+        areas = axes.collections[0].get_paths()
+        assert len(areas) == 4 and axes.get_xlabel() == "yaw (°)"
+        middle = [np.ptp(path.vertices[path.vertices[:, 0] == 0, 1]) for path in areas]
+        assert np.allclose(middle, shares[2])
+        whole(pictures.plot_routing(values, np.random.default_rng(0).dirichlet(np.ones(1024), 5)))
+
+    def test_wrong_numbers_are_named(self):
+        with pytest.raises(ValueError, match="6 probabilities make no tree"):
+            pictures.plot_tree(np.ones(6))
+        with pytest.raises(ValueError, match="one usage per leaf, 4 of them"):
+            pictures.plot_tree(np.ones(7), usage=np.ones(3))
+        with pytest.raises(ValueError, match=r"\(3,\) and \(4, 2\)"):
+            pictures.plot_routing(np.arange(3), np.ones((4, 2)))
