@@ -202,7 +202,9 @@ class TreeGate(nn.Module):
         """Logit of going left, node by node in heap order; the functions of this module make leaves of it."""
         if self._forced is not None:
             if len(self._forced) not in (1, len(gating)):
-                raise ValueError(f"The gate got {len(gating)} samples but leaves for {len(self._forced)}; give one leaf, or one per sample.")
+                raise ValueError(
+                    f"The gate got {len(gating)} samples but leaves for {len(self._forced)}; give one leaf, or one per sample."
+                )
             return self._forced.to(gating).expand(len(gating), -1)
         return self.norm(self.linear(gating))
 

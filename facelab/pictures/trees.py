@@ -1,6 +1,6 @@
 """Soft trees: what flows along their branches, where it ends, and how that changes with a factor.
 
-A colour is a place: leaves are coloured from left to right, and a node is coloured by the middle of the leaves below it, in every picture of a
+A colour is a place: leaves are coloured from left to right, and a node by the middle of the leaves below it, in every picture of a
 tree. Nodes count as in a heap, the root 1, the children of n are 2n (left) and 2n + 1 (right).
 """
 
@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.patches import Rectangle
 
+from facelab.pictures.lettering import write
 from facelab.pictures.style import BLACK, GRAY, Picture, as_array, new_picture, opaque, styled
 
 LEAVES = "viridis"
@@ -61,11 +62,6 @@ def nearest_node(depth: int, box: Box, x: float, y: float) -> int | None:
     return 2**level + int((x - left) / width * 2**level)
 
 
-def write(axes: Axes, x: float, y: float, text: str, **options: Any) -> None:
-    """Text at data of the axes, centred on its height. It belongs to the picture: that spares the clipping, half of a text's time."""
-    axes.figure.text(x, y, text, transform=axes.transData, **({"va": "center"} | options))
-
-
 def draw_branches(axes: Axes, reach: Float[np.ndarray, " all_nodes"], box: Box, *, root: float = 0.4, selected: int = 0) -> None:
     """A tree whose branches are as wide as what passes along them; legible down to depth 5.
 
@@ -87,7 +83,9 @@ def draw_branches(axes: Axes, reach: Float[np.ndarray, " all_nodes"], box: Box, 
     axes.add_collection(LineCollection(curves, colors="#d4d4d4", linewidths=0.8, zorder=1), autolim=False)
     wide = 72 * root * reach[1:]
     seen = wide > 0.05
-    flow = LineCollection(curves[seen], colors=colors[1:][seen], linewidths=wide[seen], alpha=0.85, capstyle="butt", joinstyle="round", zorder=2)
+    flow = LineCollection(
+        curves[seen], colors=colors[1:][seen], linewidths=wide[seen], alpha=0.85, capstyle="butt", joinstyle="round", zorder=2
+    )
     axes.add_collection(flow, autolim=False)
     roomy = depth <= 4
     size = 15.0 if depth <= 3 else 11.0 if roomy else 5.0
@@ -95,7 +93,7 @@ def draw_branches(axes: Axes, reach: Float[np.ndarray, " all_nodes"], box: Box, 
     axes.scatter(*places[:inner].T, s=size**2, c="white", edgecolors=colors[:inner], linewidths=1.2, zorder=3)
     if roomy:
         for number, (x_, y_) in enumerate(places[:inner], start=1):
-            write(axes, x_, y_, str(number), ha="center", va="center_baseline", fontsize=7.5 if depth <= 3 else 6, zorder=4, color=BLACK)
+            write(axes, x_, y_, str(number), size=7.5 if depth <= 3 else 6, align="center")
     if selected:
         at = places[selected - 1]
         wide = (size if selected <= inner else 5) + 6
@@ -140,9 +138,7 @@ def draw_bands(axes: Axes, reach: Float[np.ndarray, " all_nodes"], box: Box, *, 
     if selected:
         x, y, w, h = _band(selected, depth, box)
         least = width / 150
-        axes.add_patch(
-            Rectangle((x - max(0, least - w) / 2, y), max(w, least), h, fill=False, edgecolor=BLACK, linewidth=1.8, zorder=5)
-        )
+        axes.add_patch(Rectangle((x - max(0, least - w) / 2, y), max(w, least), h, fill=False, edgecolor=BLACK, linewidth=1.8, zorder=5))
 
 
 def _band(node: int, depth: int, box: Box) -> Box:
@@ -153,10 +149,8 @@ def _band(node: int, depth: int, box: Box) -> Box:
     return left + (node - 2**level) * wide, top + level * row, wide, row
 
 
-def draw_leaf_bars(
-    axes: Axes, weights: Float[np.ndarray, " leaves"], box: Box, usage: Float[np.ndarray, " leaves"] | None = None
-) -> float:
-    """Bars that hang from the leaves: coloured the weights of one sample, black marks the mean of many; returns the probability of full length."""
+def draw_leaf_bars(axes: Axes, weights: Float[np.ndarray, " leaves"], box: Box, usage: Float[np.ndarray, " leaves"] | None = None) -> float:
+    """Bars that hang from the leaves: coloured one sample's weights, black the mean of many; returns the probability at full length."""
     left, top, width, height = box
     depth = len(weights).bit_length() - 1
     colors = place_colors(depth)[-len(weights) :]
@@ -219,19 +213,19 @@ def plot_tree(reach: Any, *, usage: Any = None, title: str = "", width: float = 
     hang = (box[0], box[1] + box[3] + 0.12, box[2], tall - box[1] - box[3] - 0.45)
     full = draw_leaf_bars(axes, values[leaves - 1 :], hang, marks)
     label_bars(axes, hang, full, leaves)
-    write(axes, 0.1, 0.2, title, fontsize=9.5)
+    write(axes, 0.1, 0.2, title, size=9.5)
     return picture
 
 
 def label_bars(axes: Axes, box: Box, full: float, leaves: int, named: bool = True) -> None:
     """The scale of `draw_leaf_bars`, and if `named` numbers of the leaves where there is room."""
     left, top, width, height = box
-    write(axes, left - 0.05, top, "0", fontsize=7, ha="right", color=GRAY)
-    write(axes, left - 0.05, top + height, f"{full:.0%}" if full >= 0.1 else f"{full:.1%}", fontsize=7, ha="right", color=GRAY)
+    write(axes, left - 0.05, top, "0", size=7, align="right", color=GRAY)
+    write(axes, left - 0.05, top + height, f"{full:.0%}" if full >= 0.1 else f"{full:.1%}", size=7, align="right", color=GRAY)
     if named and leaves <= 16:
         for leaf in range(leaves):
             x = left + (leaf + 0.5) * width / leaves
-            write(axes, x, top + height + 0.1, f"leaf {leaf}" if leaves <= 8 else str(leaf), fontsize=7, ha="center", color=GRAY)
+            write(axes, x, top + height + 0.1, f"leaf {leaf}" if leaves <= 8 else str(leaf), size=7, align="center", color=GRAY)
 
 
 def draw_routing(axes: Axes, values: Float[np.ndarray, " S"], probabilities: Float[np.ndarray, "S leaves"], box: Box | None = None) -> None:

@@ -1,4 +1,4 @@
-"""How long the gating-tree explorer takes: a redraw at depth 5 with the experts and the attribution run again, and the first one at depth 10.
+"""How long the gating-tree explorer takes: a redraw at depth 5, experts and attribution run again, and the first picture at depth 10.
 
 The model is a small mixture of convolutional experts' answers, so that what is timed is mostly the explorer.
 """
@@ -56,8 +56,6 @@ def test_first_picture_of_a_deep_tree(benchmark):
     with seeded(0):
         model = Mixture(10)
     images = generator.random((1000, 1, 64, 64)).astype(np.float32)
-    explorer = benchmark.pedantic(
-        lambda: GatingTreeExplorer(model, images, landmarks=lambda output: output), rounds=3, warmup_rounds=1
-    )
+    explorer = benchmark.pedantic(lambda: GatingTreeExplorer(model, images, landmarks=lambda output: output), rounds=3, warmup_rounds=1)
     assert explorer.error is None and explorer.flow().reach.shape == (1000, 2047)
     assert benchmark.stats["min"] < 1

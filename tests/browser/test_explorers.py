@@ -7,7 +7,7 @@ import pytest
 from small_cascade import Cascade, faces
 
 from facelab.explorers import AttentionExplorer
-from facelab.explorers.gating_tree import HEIGHT, OWN, TREE, WIDTH
+from facelab.explorers.gating_tree_view import HEIGHT, OWN, TREE, WIDTH
 from facelab.pictures.trees import node_places
 
 pytestmark = pytest.mark.browser
@@ -94,7 +94,8 @@ def test_gating_tree_explorer_lives(lab, server):
     from playwright.sync_api import expect
 
     cells = (
-        "import numpy as np\nfrom small_cascade import faces\nfrom small_mixture import Mixture\nfrom facelab.explorers import GatingTreeExplorer",
+        "import numpy as np\nfrom small_cascade import faces\nfrom small_mixture import Mixture\n"
+        "from facelab.explorers import GatingTreeExplorer",
         "images, _ = faces(8, 32)\nsweep = np.arange(5), faces(5, 32)[0] * np.linspace(0.2, 1, 5, dtype=np.float32)[:, None, None, None]\n"
         "explorer = GatingTreeExplorer(Mixture(), images, sweeps={'light': sweep}, landmarks=lambda output: output)\nexplorer",
     )

@@ -8,7 +8,8 @@ from torch import nn
 
 from facelab.blocks import TreeGate, leaf_probabilities
 from facelab.explorers import GatingTreeExplorer, face_sweep, stops
-from facelab.explorers.gating_tree import BARS, COLLECTION, CURVE, END_PLACES, ENDS, FAVOURITE, OWN, TREE, attribute, end_images, run_gates, slots
+from facelab.explorers.gating_tree import COLLECTION, attribute, run_gates
+from facelab.explorers.gating_tree_view import BARS, CURVE, END_PLACES, ENDS, FAVOURITE, OWN, TREE, end_images, slots
 from facelab.pictures.trees import node_places
 from facelab.worlds import faces
 
