@@ -17,6 +17,9 @@ from facelab.blocks import ExpertMLP, Gate, PatchExperts, cut_patches, mix, stan
 
 POSE_UNIT = 45.0
 """Degrees; the networks count angles in it."""
+STEP_UNIT = 0.125
+"""Of the image's side; the regressors count steps in it. Adam moves every weight by about the learning rate, and a wide layer of
+them would throw the landmarks about in the first steps if it counted whole sides."""
 
 
 class StageOutput(NamedTuple):
@@ -85,10 +88,6 @@ class Stage(nn.Module):
         self.feature_gate = Gate(feature_gate if feature_experts > 1 else "mean", 3, feature_experts)
         self.regression_experts = ExpertMLP(regression_experts, points * code, hidden, 2 * points)
         self.regression_gate = Gate(regression_gate if regression_experts > 1 else "mean", points * code, regression_experts)
-        # Small first answers: the cascade begins near the mean face.
-        with torch.no_grad():
-            self.regression_experts.last.weight.mul_(0.1)
-            self.regression_experts.last.bias.zero_()
 
     def per_patch(self, weights: Float[Tensor, "B F"]) -> Float[Tensor, "BP F"]:
         """The weights of a face, once for each of its patches; patches are in the order face by face."""
@@ -101,9 +100,9 @@ class Stage(nn.Module):
         features = codes.view(len(images), -1)
         steps = self.regression_experts(features)
         regression_weights = self.regression_gate(features)
-        size = images.shape[-1]
-        moved = landmarks + size * mix(regression_weights, steps).unflatten(1, (-1, 2))
-        of_experts = landmarks[:, None] + size * steps.unflatten(2, (-1, 2))
+        unit = STEP_UNIT * images.shape[-1]
+        moved = landmarks + unit * mix(regression_weights, steps).unflatten(1, (-1, 2))
+        of_experts = landmarks[:, None] + unit * steps.unflatten(2, (-1, 2))
         return StageOutput(moved, of_experts, feature_weights, regression_weights, pose)
 
 

@@ -8,13 +8,14 @@ from facelab.pictures.curves import plot_bars, plot_cumulative_error, plot_histo
 from facelab.pictures.faces import show_faces, show_truth
 from facelab.pictures.maps import plot_matrix, show_maps, show_strip
 from facelab.pictures.style import Picture
-from facelab.pictures.sweeps import plot_against, plot_shares
+from facelab.pictures.sweeps import binned_means, plot_against
 from facelab.pictures.trees import plot_routing, plot_tree
 from facelab.pictures.wiring import draw_decafa, draw_rcn, draw_sumnet
 
 __all__ = [
     "Account",
     "Picture",
+    "binned_means",
     "draw_decafa",
     "draw_rcn",
     "draw_sumnet",
@@ -25,7 +26,6 @@ __all__ = [
     "plot_masking",
     "plot_matrix",
     "plot_routing",
-    "plot_shares",
     "plot_tree",
     "show_attribution",
     "show_faces",

@@ -1,14 +1,36 @@
 """What changes with a factor, such as the error or a gate's weights with the yaw of the head."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from facelab.pictures.curves import bootstrap_interval
 from facelab.pictures.style import PALETTE, Picture, as_array, new_picture, styled
 
 MARKERS = "os^Dvp*X"
+FEWEST = 3
+"""Samples in a bin that is drawn."""
+
+
+def binned_means(factor: Any, values: Any, edges: Any, least: int = 1) -> tuple[Float[np.ndarray, " bins"], Float[np.ndarray, "bins *D"]]:
+    """Middles of the bins of a factor, and the mean of the values of the samples in each.
+
+    Args:
+        factor: (N,) of each sample.
+        values: (N, ...).
+        edges: of the bins, each with its lower edge; samples outside count nowhere.
+        least: a bin with fewer samples is left out.
+    """
+    values, bins = as_array(values).astype(float), _bins(factor, edges)
+    kept = [i for i in range(len(edges) - 1) if (bins == i).sum() >= max(least, 1)]
+    middles = (np.asarray(edges, dtype=float)[:-1] + np.asarray(edges, dtype=float)[1:])[kept] / 2
+    return middles, np.array([values[bins == i].mean(axis=0) for i in kept])
+
+
+def _bins(factor: Any, edges: Any) -> Int[np.ndarray, " N"]:
+    return np.digitize(as_array(factor), np.asarray(edges, dtype=float)) - 1
 
 
 @styled
@@ -25,50 +47,19 @@ def plot_against(
         label: of the scores, with their unit.
         width: inches.
     """
-    factor, edges = as_array(factor), np.asarray(edges, dtype=float)
-    bins = np.digitize(factor, edges) - 1
-    kept = [i for i in range(len(edges) - 1) if (bins == i).sum() >= 3]
-    middles = ((edges[:-1] + edges[1:]) / 2)[kept]
+    bins = _bins(factor, edges)
+    kept = [i for i in range(len(edges) - 1) if (bins == i).sum() >= FEWEST]
     picture, grid = new_picture(width, 3.1)
     axes = grid[0, 0]
     for index, (name, values) in enumerate(scores.items()):
         values = as_array(values).astype(float)
         values = values.mean(axis=0) if values.ndim == 2 else values
-        color = PALETTE[index % len(PALETTE)]
+        color, marker = PALETTE[index % len(PALETTE)], MARKERS[index % len(MARKERS)]
+        middles, means = binned_means(factor, values, edges, FEWEST)
         low, high = np.transpose([bootstrap_interval(values[bins == i]) for i in kept])
         axes.fill_between(middles, low, high, color=color, alpha=0.13, linewidth=0)
-        marker = MARKERS[index % len(MARKERS)]
-        axes.plot(middles, [values[bins == i].mean() for i in kept], color=color, marker=marker, markersize=4, label=name)
+        axes.plot(middles, means, color=color, marker=marker, markersize=4, label=name)
     axes.set(xlabel=factor_label, ylabel=label)
     axes.grid(axis="y")
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
-    return picture
-
-
-@styled
-def plot_shares(
-    factor: Any, shares: Any, edges: Any, *, names: Sequence[str] = (), factor_label: str = "yaw, degrees", width: float = 7.5
-) -> Picture:
-    """Shares that add up to one, stacked, as means over the bins of a factor: which expert answers where.
-
-    Args:
-        factor: (N,) of each sample.
-        shares: (N, L) of each sample.
-        edges: (bins + 1,) of the bins; an empty bin is bridged.
-        names: (L,) of the shares, lowest first; "leaf 0" and so on by default.
-        factor_label: of the horizontal axis, with its unit.
-        width: inches.
-    """
-    factor, shares, edges = as_array(factor), as_array(shares), np.asarray(edges, dtype=float)
-    bins = np.digitize(factor, edges) - 1
-    kept = [i for i in range(len(edges) - 1) if (bins == i).any()]
-    means = np.array([shares[bins == i].mean(axis=0) for i in kept])
-    names = [f"leaf {i}" for i in range(shares.shape[1])] if not names else list(names)
-    picture, grid = new_picture(width, 2.8)
-    axes = grid[0, 0]
-    colors = [PALETTE[i % len(PALETTE)] for i in range(len(names))]
-    middles = ((edges[:-1] + edges[1:]) / 2)[kept]
-    axes.stackplot(middles, means.T, labels=names, colors=colors, alpha=0.85, edgecolor="white", linewidth=0.8)
-    axes.set(xlabel=factor_label, ylabel="mean weight", ylim=(0, 1), xlim=(middles[0], middles[-1]))
-    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), reverse=True)
     return picture

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from facelab.blocks import Gate, count_parameters, cut_patches, leaf_probabilities, mix, seeded, standardise
-from facelab.methods.tree_moe import POSE_UNIT, Stage, StageOutput, TreeMoE, tree_moe_loss
+from facelab.methods.tree_moe import POSE_UNIT, STEP_UNIT, Stage, StageOutput, TreeMoE, tree_moe_loss
 
 SIZE, POINTS = 32, 5
 MEAN = torch.tensor([[10.0, 12.0], [22.0, 12.0], [16.0, 18.0], [12.0, 24.0], [20.0, 24.0]])
@@ -48,7 +48,7 @@ def test_a_stage_is_what_the_pseudo_code_says():
     steps = stage.regression_experts(features.flatten(1))
     mu = leaf_probabilities(stage.regression_gate.tree(features.flatten(1)))
     step = sum(mu[:, l, None] * steps[:, l] for l in range(8)).view(6, POINTS, 2)
-    torch.testing.assert_close(second.landmarks, first.landmarks + SIZE * step, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(second.landmarks, first.landmarks + STEP_UNIT * SIZE * step, rtol=1e-4, atol=1e-4)
 
 
 def test_the_mixture_of_the_experts_landmarks_are_the_landmarks():

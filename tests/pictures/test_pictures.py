@@ -195,30 +195,6 @@ def test_a_notebook_shows_a_picture_once_and_sharp():
     assert picture.png() == picture.png(), "the same picture is the same file"
 
 
-class TestSweeps:
-    YAW = np.array([-80.0, -70, -60, 10, 20, 30, 30, 200])
-
-    def test_a_line_goes_through_the_means_of_the_bins(self):
-        errors = np.array([1.0, 2, 3, 10, 20, 30, 40, 999])
-        picture = pictures.plot_against(self.YAW, {"one": errors, "seeds": np.stack([errors, 3 * errors])}, [-90, 0, 90])
-        one, seeds = picture.axes[0].lines
-        assert one.get_xydata().tolist() == [[-45, 2], [45, 25]]
-        assert seeds.get_ydata().tolist() == [4, 50]
-        whole(picture)
-
-    def test_a_bin_of_few_samples_is_left_out(self):
-        picture = pictures.plot_against(self.YAW, {"one": self.YAW}, [-90, -65, 0, 90])
-        assert picture.axes[0].lines[0].get_xdata().tolist() == [45]
-
-    def test_shares_are_stacked_up_to_one(self):
-        shares = np.array([[0.2, 0.8]] * 3 + [[0.5, 0.5]] * 5)
-        picture = pictures.plot_shares(self.YAW, shares, [-90, 0, 90], names=["a", "b"])
-        lower, upper = (area.get_paths()[0].vertices for area in picture.axes[0].collections)
-        assert lower[:, 1].max() == 0.5 and upper[:, 1].max() == pytest.approx(1) and upper[:, 1].min() == 0.2
-        assert [text.get_text() for text in picture.axes[0].get_legend().get_texts()] == ["b", "a"]
-        whole(picture)
-
-
 class TestTrees:
     @pytest.mark.parametrize("depth", [1, 3, 5, 6, 10])
     def test_every_depth(self, depth):
