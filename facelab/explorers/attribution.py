@@ -167,7 +167,7 @@ class AttributionExplorer(Explorer):
                 shared=shared, opacity=opacity, heading=f"{titles[image]}: {name}", says=says.replace("-", "−"),
             )  # fmt: skip
             text = f"{titles[image]}, {name}: output {value:.3f}, of the baseline ({baseline}) {floor:.3f}. "
-            text += " ".join(map(_in_words, accounts))
+            text += " ".join(map(_in_words, accounts)) + " Purple lowers the output, orange raises it."
             if subject.truth is not None:
                 text += f" The true part (light blue) is {subject.truth[image, output].mean():.1%} of the area."
             if left_out is not None:

@@ -153,10 +153,10 @@ def _short(name: str, most: int = 32) -> str:
 
 def _facts(account: Account) -> tuple[str, str]:
     """The two lines above a map."""
-    where = "" if account.in_truth is None else f", {account.in_truth:.0%} in the true part"
+    where = "" if account.in_truth is None else f", {account.in_truth:.0%} in true part"
     total = f"sum {_signed(account.sums.sum())}"
-    if account.difference is not None and account.residual is not None:
-        total += f" for {_signed(account.difference)}: gap {_signed(account.residual)}"
+    if account.residual is not None:
+        total += f", gap {_signed(account.residual)}"
     return f"norm {account.norm:.2g}{where}", total
 
 
@@ -173,17 +173,9 @@ def _scales(axes: Axes, corners: Shaped[np.ndarray, "_ 2"], side: int, limits: S
         left = corners[index][0] - 0.5
         right = corners[count - 1 if len(limits) == 1 else index][0] + side - 0.5
         axes.imshow(opaque(colors), extent=(left, right, bottom + 0.2 * inch, bottom + 0.1 * inch), aspect="auto")
-        middle = "0 (one scale for both)" if count == 2 and len(limits) == 1 else "0"
+        middle = "0, for both" if count == 2 and len(limits) == 1 else "0"
         for x, align, text in ((left, "left", _signed(-limit)), ((left + right) / 2, "center", middle), (right, "right", _signed(limit))):
             axes.text(x, bottom + 0.23 * inch, text, ha=align, va="top", fontsize=8)
-    axes.text(
-        corners[0][0] - 0.5,
-        bottom + 0.41 * inch,
-        "attribution of a pixel: purple lowers, orange raises",
-        fontsize=8,
-        va="top",
-        color="#444444",
-    )
 
 
 def _bars(
@@ -226,7 +218,7 @@ def _bars(
     per_inch = (bottom + 0.6) / (_SIDE + 0.45)
     axes.set_xlim(-_REACH - 2 * _REACH * _NAMES / _BARS, _REACH)
     axes.set_ylim(bottom + 0.49 * per_inch, -0.6 - 0.38 * per_inch)
-    axes.text(0, -0.6 - 0.1 * per_inch, "signed sum over each part", fontsize=9.5, ha="center")
+    axes.text(0, -0.6 - 0.1 * per_inch, "sum over each part", fontsize=9.5, ha="center")
     for x in (-1, 0, 1):
         axes.text(x, bottom + 0.3, _signed(x * reaches[0]) if shared else f"{x:+d}".replace("-", "−"), fontsize=8, ha="center", va="top")
     label = "of each method's largest" if not shared else units[0] if len(units) == 1 else "units differ"
