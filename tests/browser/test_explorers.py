@@ -158,3 +158,46 @@ def test_an_uploaded_photograph(lab, server, tmp_path):
     expect(place.get_by_role("alert")).to_contain_text("No face was found")
     lab.picture("photograph_without_face")
     lab.assert_quiet()
+
+
+def test_attribution_explorer_lives(lab, server):
+    """Methods by their lists, steps by keyboard, a part by a click on the image and on its bar."""
+    from playwright.sync_api import expect
+    from small_attribution import explorer as build
+
+    cells = ("from small_attribution import explorer as build", "explorer = build()\nexplorer", "explorer.static()")
+    write_notebook(server.folder / "attribution.ipynb", cells)
+    twin = build()
+    lab.open("attribution.ipynb")
+    lab.run_all()
+    place = lab.scroll_to(1)
+    picture, caption = place.locator("img.facelab-picture"), place.locator(".facelab-caption")
+    expect(caption).to_have_text(twin.view().text)
+    first = picture.get_attribute("src")
+    place.get_by_label("beside it").select_option("grad-cam")
+    expect(caption).to_have_text(twin.view(second="grad-cam").text)
+    expect(picture).not_to_have_attribute("src", first)
+    place.get_by_label("one scale for both").uncheck()
+    expect(caption).to_have_text(twin.view(second="grad-cam", shared=False).text)
+    handle = slider(place, "steps")
+    handle.focus()
+    lab.page.keyboard.press("ArrowRight")
+    expect(caption).to_have_text(twin.view(second="grad-cam", shared=False, steps=50).text)
+
+    shown = twin.view(second="grad-cam", shared=False, steps=50).picture
+    shown.rgb()
+    width, height = shown.canvas.get_width_height()
+
+    def click(axes: int, x: float, y: float) -> None:
+        box, at = picture.bounding_box(), shown.axes[axes].transData.transform((x, y))
+        lab.page.mouse.click(box["x"] + at[0] / width * box["width"], box["y"] + (1 - at[1] / height) * box["height"])
+
+    click(0, 5, 20)  # on the image: its lowest part
+    expect(caption).to_have_text(twin.view(second="grad-cam", shared=False, steps=50, part=2).text)
+    lab.picture("attribution_explorer")
+    click(1, -2, 0)  # the name of the first bar
+    expect(caption).to_have_text(twin.view(second="grad-cam", shared=False, steps=50, part=0).text)
+    kernel = "next(o for o in gc.get_objects() if type(o).__name__ == 'AttributionExplorer')"
+    assert lab.ask_kernel(f"{kernel}.values")["part"] == 0
+    print("redraw in the kernel:", lab.ask_kernel(f"[{kernel}.seconds, {kernel}.redraws]"))
+    lab.assert_quiet()

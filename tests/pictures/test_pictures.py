@@ -8,6 +8,7 @@ import torch
 from facelab import pictures
 from facelab.batch import FaceBatch
 from facelab.markups import MARKUPS, conversion
+from facelab.pictures.attributions import blended, outlines
 from facelab.pictures.curves import bootstrap_interval
 from facelab.pictures.maps import entropy, expectation
 from facelab.pictures.style import as_rgb
@@ -190,3 +191,65 @@ def test_a_notebook_shows_a_picture_once_and_sharp():
     assert png.startswith(b"\x89PNG") and size["width"] == 384
     assert int.from_bytes(png[16:20]) == 1.5 * 384
     assert picture.png() == picture.png(), "the same picture is the same file"
+
+
+class TestAttributions:
+    PARTS = np.repeat(np.arange(4), 8)[:, None].repeat(24, axis=1)
+    NAMES = ("hair", "brow", "eye", "left_ear")
+
+    def account(self, scale: float = 1.0, **options) -> pictures.Account:
+        map_ = np.random.default_rng(1).normal(0, scale, (32, 24))
+        sums = np.bincount(self.PARTS.ravel(), weights=map_.ravel())
+        return pictures.Account(
+            "a method", map_, sums, **(dict(difference=float(sums.sum()) - 0.5 * scale, residual=0.5 * scale) | options)
+        )
+
+    def texts(self, picture, axes: int) -> list[str]:
+        return [text.get_text() for text in picture.axes[axes].texts]
+
+    def test_bars_are_the_sums_and_the_gap(self):
+        account = self.account()
+        picture = pictures.show_attribution(IMAGES[0][:, :24], [account], self.PARTS, self.NAMES)
+        (bars,) = picture.axes[1].collections
+        lengths = np.array([segment[1, 0] - segment[0, 0] for segment in bars.get_segments()])
+        expected = np.r_[account.sums, account.sums.sum(), account.difference, account.residual]
+        np.testing.assert_allclose(lengths, expected / np.abs(expected).max())
+        assert lengths[:4].sum() == pytest.approx(lengths[5] + lengths[6])
+        labels = self.texts(picture, 1)
+        assert labels[:7] == ["hair", "brow", "eye", "left ear", "all parts", "f(x) − f(x′)", "gap"]
+        whole(picture)
+
+    def test_both_maps_share_one_scale_or_have_their_own(self):
+        weak, strong = self.account(0.01), self.account(1.0)
+        together = self.texts(pictures.show_attribution(IMAGES[0][:, :24], [weak, strong], self.PARTS, self.NAMES), 0)
+        apart = self.texts(pictures.show_attribution(IMAGES[0][:, :24], [weak, strong], self.PARTS, self.NAMES, shared=False), 0)
+        ends = [f"+{account.limit:#.3g}" for account in (weak, strong)]
+        assert together.count(ends[1]) == 1 and ends[0] not in together
+        assert apart.count(ends[1]) == 1 and apart.count(ends[0]) == 1
+        for text, account in ((together, weak), (apart, strong)):
+            assert any(f"norm {account.norm:.2g}" in line for line in text)
+
+    def test_the_strongest_pixel_and_none(self):
+        image, map_ = np.full((4, 4, 3), 100, dtype=np.uint8), np.zeros((4, 4))
+        map_[0, 0], map_[3, 3] = 2.0, -2.0
+        shown = blended(image, map_, 2.0, 0.6).astype(int)
+        assert shown[0, 0, 0] > shown[0, 0, 2] + 40  # orange
+        assert shown[3, 3, 2] > shown[3, 3, 1] + 40  # purple
+        assert np.ptp(shown[1, 1]) <= 2  # no colour where nothing is attributed
+        assert (blended(image, map_, 2.0, 0.0) == blended(image, 0 * map_, 2.0, 0.0)).all()
+        assert np.array_equal(blended(image, map_, 2.0, 1.0), blended(image * 0, map_, 2.0, 1.0))
+
+    def test_outlines_run_between_pixels(self):
+        labels = np.zeros((3, 4), dtype=int)
+        labels[1, 2] = 1
+        pieces = outlines(labels).reshape(-1, 3, 2)[:, :2]
+        assert sorted(map(tuple, pieces.mean(axis=1))) == [(1.5, 1.0), (2.0, 0.5), (2.0, 1.5), (2.5, 1.0)]
+        assert len(outlines(np.zeros((3, 4), dtype=bool))) == 0
+
+    def test_a_map_of_nothing_a_truth_of_nothing_and_a_long_name(self):
+        nothing = pictures.Account("conductance at a.very.long.name.of.a.layer, 100 steps", np.zeros((32, 24)), np.zeros(4), "other")
+        options = dict(truth=np.zeros((32, 24), dtype=bool), baseline=IMAGES[1][:, :24], chosen=2, actual=0.3, says="f(x) = 1")
+        picture = pictures.show_attribution(IMAGES[0][:, :24], [nothing], self.PARTS, self.NAMES, **options)
+        assert "compared with: the baseline x′" in self.texts(picture, 0)
+        assert any("…" in text for text in self.texts(picture, 0))
+        whole(picture)
