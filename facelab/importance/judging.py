@@ -131,7 +131,7 @@ def rank_agreement(
     """Spearman's rank correlation of two maps, image by image: 1 is the same order of pixels.
 
     For the check with randomised weights give signed maps and, in `where`, only pixels off the background: absolute values of maps that are
-    zero on the same background agree whatever the weights.
+    zero on the same background agree whatever the weights. NaN where fewer than two pixels are kept, or a map is constant.
     """
     from scipy.stats import spearmanr
 
