@@ -4,12 +4,14 @@ from typing import Any
 
 from facelab.explorers.attention import AttentionExplorer, attention_view, stages_from_maps
 from facelab.explorers.explorer import Explorer, View, stops
+from facelab.explorers.layer_importance import LayerImportanceExplorer
 from facelab.explorers.photo import PhotoExplorer
 from facelab.explorers.recombinator import RecombinatorExplorer
 
 __all__ = [
     "AttentionExplorer",
     "Explorer",
+    "LayerImportanceExplorer",
     "PhotoExplorer",
     "RecombinatorExplorer",
     "View",

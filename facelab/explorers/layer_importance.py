@@ -211,7 +211,7 @@ class LayerImportanceExplorer(Explorer):
         every = np.concatenate([s["amounts"].ravel() for (u, _), s in self._spent.items() if u == use])
         texts = [f"{a:.2g}" if np.isfinite(a) else "–" for a in amounts]
         note = AMOUNTS.get(use, "amount") + ("; tick: uniform" if marks is not None else "")
-        return Column(f"{use} by {source}", note, amounts, "#cbb8e0", marks=marks, texts=texts, top=float(np.nanmax(every, initial=1e-12)))
+        return Column(f"budget: {source}", note, amounts, "#cbb8e0", marks=marks, texts=texts, top=float(np.nanmax(every, initial=1e-12)))
 
     def _outcomes(self, use: str, source: str) -> list[Outcome]:
         """The source shown, uniform, and the truth."""
@@ -302,6 +302,8 @@ def _rows_of_layers(frame: pd.DataFrame, name: str, columns: Sequence[str], name
     """Rows about whole layers, checked: one network, every layer in it, no other."""
     _need(frame, name, columns)
     rows = frame[frame.kind == "layer"]
+    if not len(rows):
+        raise ValueError(f"The {name} table has no row about a whole layer; give one whose kind is 'layer'.")
     networks = list(rows.network.unique())
     if len(networks) > 1:
         raise ValueError(f"The {name} table holds {len(networks)} networks ({', '.join(map(str, networks))}); give the rows of one.")

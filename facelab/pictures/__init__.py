@@ -5,20 +5,25 @@
 
 from facelab.pictures.curves import plot_bars, plot_cumulative_error, plot_history, plot_masking
 from facelab.pictures.faces import show_faces, show_truth
+from facelab.pictures.importance import draw_bit_flips, plot_agreement, plot_ranks, plot_sensitivity
 from facelab.pictures.maps import plot_matrix, show_maps, show_strip
 from facelab.pictures.style import Picture
 from facelab.pictures.wiring import draw_decafa, draw_rcn, draw_sumnet
 
 __all__ = [
     "Picture",
+    "draw_bit_flips",
     "draw_decafa",
     "draw_rcn",
     "draw_sumnet",
+    "plot_agreement",
     "plot_bars",
     "plot_cumulative_error",
     "plot_history",
     "plot_masking",
     "plot_matrix",
+    "plot_ranks",
+    "plot_sensitivity",
     "show_faces",
     "show_maps",
     "show_strip",

@@ -60,6 +60,7 @@ class Lettering:
             facecolors=self._colors,
             linewidths=0,
             clip_on=False,
+            snap=False,  # else a dash falls between two pixels and is gone
             gid="texts",
         )
         letters.set_transform(Affine2D().scale(1 / 72) + self.axes.figure.dpi_scale_trans)
