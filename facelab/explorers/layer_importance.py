@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import ipywidgets
 import numpy as np
@@ -11,6 +11,7 @@ from jaxtyping import Float
 from scipy.stats import rankdata, spearmanr
 
 from facelab.explorers.explorer import Explorer, Spot, View
+from facelab.importance.networks import Layer
 from facelab.pictures.layers import Column, Curves, Outcome, plot_layers
 from facelab.pictures.style import BLUE, ESTIMATE, GRAY, TRUTH
 
@@ -28,15 +29,6 @@ CRITERIA_NEED = ("network", "kind", "layer", "criterion", "value", "unit")
 SENSITIVITY_NEED = ("network", "kind", "layer", "family", "level", "draw", "drop", "low", "high", "unit", "samples")
 BUDGETS_NEED = ("use", "source", "budget", "unit", "layer", "amount", "predicted", "measured", "low", "high")
 UNIFORM = "uniform"
-
-
-class LayerLike(Protocol):
-    """What is asked of a layer; `facelab.importance.networks.layers` gives them."""
-
-    name: str
-    shape: tuple[int, ...]
-    parameters: int
-    multiplies: int
 
 
 @dataclass(frozen=True)
@@ -82,7 +74,7 @@ class LayerImportanceExplorer(Explorer):
 
     def __init__(
         self,
-        layers: Sequence[LayerLike],
+        layers: Sequence[Layer],
         criteria: pd.DataFrame,
         sensitivity: pd.DataFrame,
         budgets: pd.DataFrame | None = None,

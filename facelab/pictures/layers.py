@@ -268,7 +268,7 @@ def _curves(axes: Axes, name, curves, picked, family, label) -> None:
     letters = Lettering(axes)
     _frame(axes, letters, low - pad, high + pad, label)
     for index, (start, curve) in enumerate(zip(starts, curves, strict=False)):
-        x = start + np.arange(len(curve.levels))
+        x = float(start) + np.arange(len(curve.levels))
         color = PALETTE[index % 7]
         if curve.family == family:
             _boxes(axes, x[0] - 0.6, low - pad, x[-1] + 0.6, high + pad, "picked family", facecolors="#f3f3f3", zorder=-1)

@@ -71,7 +71,7 @@ class Lettering:
 def fitted(text: str, width: float, size: float, bold: bool = False) -> str:
     """The text, its middle left out as far as it takes to be at most so many points wide."""
     kept = len(text)
-    while kept > 1 and float(outline(text, size, bold, "left", 0.0).vertices[:, 0].max(initial=0.0)) > width:
+    while kept > 1 and float(outline(text, size, bold, "left", 0.0).vertices[:, 0].max()) > width:
         kept -= 1
         text = text[: kept // 2] + "…" + text[len(text) - (kept - kept // 2) + 1 :]
     return text

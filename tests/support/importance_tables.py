@@ -1,9 +1,9 @@
 """Tables of importance as they are measured, made up: for the explorer's tests, its benchmark and the browser."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pandas as pd
+
+from facelab.importance.networks import Layer
 
 LEVELS = {"noise": (0.25, 0.5, 1.0, 2.0), "pruning": (0.1, 0.25, 0.5), "quantisation": (4.0, 3.0, 2.0), "bit swaps": (0.001, 0.02)}
 GRIDS = {"pruning": (0.1, 0.3, 0.5, 0.7), "quantisation": (2.0, 2.5, 3.0, 4.0, 6.0)}
@@ -15,7 +15,8 @@ def tables(count: int = 6, ties: tuple[tuple[int, ...], ...] = ((1, 3),), seed: 
     names = [f"conv{i + 1}" for i in range(count - 1)] + ["classifier"]
     sizes = (2 ** generator.uniform(7, 15, count)).astype(int)
     layers = [
-        SimpleNamespace(name=n, shape=(8, 4, 3, 3), parameters=int(p), multiplies=int(64 * p)) for n, p in zip(names, sizes, strict=True)
+        Layer(name, (8, 4, 3, 3), int(size), i + 1, 64 * int(size), 8, (8, 8, 8))
+        for i, (name, size) in enumerate(zip(names, sizes, strict=True))
     ]
     matters = 0.4 * np.exp(-2 * np.arange(count) / count + generator.normal(0, 0.3, count))
     about = {"network": "made up", "kind": "layer", "channel": -1, "shape": "8x4x3x3"}
