@@ -283,7 +283,7 @@ def _curves(axes: Axes, name, curves, picked, family, label) -> None:
         letters.say(middle, high + pad, curve.family, 7.8, to_hex(color), "center", bold=curve.family == family, shift=(0, 5))
     left, right = axes.get_xlim()
     named = fitted(name, 82, 8.5, True)
-    after = float(outline(named, 8.5, True, "left", 0.0).vertices[:, 0].max(initial=0.0)) + 4
+    after = float(outline(named, 8.5, True).vertices[:, 0].max(initial=0.0)) + 4
     letters.say(left, high + pad, named, 8.5, bold=True, shift=(0, 19))
     letters.say(left, high + pad, "under each perturbation", 8.5, shift=(after, 19))
     letters.say(right, high + pad, "grey: others", 7, DIM, "right", shift=(0, 19))

@@ -14,14 +14,16 @@ SHARE = {"left": 0.0, "center": 0.5, "right": 1.0}
 
 
 @lru_cache(maxsize=8192)
-def outline(text: str, size: float, bold: bool, align: str, angle: float) -> Path:
+def outline(
+    text: str, size: float, bold: bool = False, align: str = "left", angle: float = 0.0, shift: tuple[float, float] = (0.0, 0.0)
+) -> Path:
     """The outlines of a text, in points around the place it is written at: half-way up its capitals.
 
-    It turns by `angle` degrees about that place.
+    It turns by `angle` degrees about that place, and is then shifted.
     """
     path = TextPath((0, 0), text, size=size, prop=FontProperties(family="DejaVu Sans", weight="bold" if bold else "normal"))
     width = float(path.vertices[:, 0].max()) if len(path.vertices) else 0.0
-    return Affine2D().translate(-SHARE[align] * width, -0.365 * size).rotate_deg(angle).transform_path(path)
+    return Affine2D().translate(-SHARE[align] * width, -0.365 * size).rotate_deg(angle).translate(*shift).transform_path(path)
 
 
 class Lettering:
@@ -45,8 +47,7 @@ class Lettering:
         if not text:
             return
         text = fitted(text, 72 * width, size, bold) if width else text
-        path = outline(text, size, bold, align, angle)
-        self._paths.append(path if shift == (0.0, 0.0) else Affine2D().translate(*shift).transform_path(path))
+        self._paths.append(outline(text, size, bold, align, angle, shift))
         self._places.append((x, y))
         self._colors.append(color)
         self.texts.append(text)
@@ -71,7 +72,7 @@ class Lettering:
 def fitted(text: str, width: float, size: float, bold: bool = False) -> str:
     """The text, its middle left out as far as it takes to be at most so many points wide."""
     kept = len(text)
-    while kept > 1 and float(outline(text, size, bold, "left", 0.0).vertices[:, 0].max()) > width:
+    while kept > 1 and float(outline(text, size, bold).vertices[:, 0].max()) > width:
         kept -= 1
         text = text[: kept // 2] + "…" + text[len(text) - (kept - kept // 2) + 1 :]
     return text

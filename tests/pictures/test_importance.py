@@ -99,7 +99,7 @@ def test_letters_are_where_they_are_written():
         assert rows.mean() == pytest.approx(0.5, abs=0.02)
         groups = np.split(columns, np.flatnonzero(np.diff(columns) > 0.3) + 1)
         assert len(groups) == 3
-        wide = float(outline("HHHH", 10, False, "left", 0.0).vertices[:, 0].max()) / 72
+        wide = float(outline("HHHH", 10).vertices[:, 0].max()) / 72
         for group, middle in zip(groups, (0.5 + wide / 2, 2.0, 3.5 - wide / 2), strict=True):
             assert (group[0] + group[-1]) / 2 == pytest.approx(middle, abs=0.03)
 
@@ -108,8 +108,8 @@ def test_letters_are_where_they_are_written():
 def test_long_names_are_shortened_in_the_middle(text):
     short = fitted(text, 60.0, 8.0)
     if len(text) > 20:
-        assert outline(text, 8.0, False, "left", 0.0).vertices[:, 0].max() > 60
-        assert outline(short, 8.0, False, "left", 0.0).vertices[:, 0].max() <= 60
+        assert outline(text, 8.0).vertices[:, 0].max() > 60
+        assert outline(short, 8.0).vertices[:, 0].max() <= 60
         front, back = short.split("…")
         assert text.startswith(front) and text.endswith(back) and len(short) >= 8
     else:
