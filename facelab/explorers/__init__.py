@@ -6,6 +6,7 @@ from facelab.explorers.attention import AttentionExplorer, attention_view, stage
 from facelab.explorers.attribution import AttributionExplorer
 from facelab.explorers.explorer import Explorer, View, stops
 from facelab.explorers.gating_tree import GatingTreeExplorer, face_sweep
+from facelab.explorers.layer_importance import LayerImportanceExplorer
 from facelab.explorers.photo import PhotoExplorer
 from facelab.explorers.recombinator import RecombinatorExplorer
 
@@ -14,6 +15,7 @@ __all__ = [
     "AttributionExplorer",
     "Explorer",
     "GatingTreeExplorer",
+    "LayerImportanceExplorer",
     "PhotoExplorer",
     "RecombinatorExplorer",
     "View",

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import ipywidgets
 import numpy as np
@@ -11,6 +11,7 @@ from jaxtyping import Float
 from scipy.stats import rankdata, spearmanr
 
 from facelab.explorers.explorer import Explorer, Spot, View
+from facelab.importance.networks import Layer
 from facelab.pictures.layers import Column, Curves, Outcome, plot_layers
 from facelab.pictures.style import BLUE, ESTIMATE, GRAY, TRUTH
 
@@ -28,15 +29,6 @@ CRITERIA_NEED = ("network", "kind", "layer", "criterion", "value", "unit")
 SENSITIVITY_NEED = ("network", "kind", "layer", "family", "level", "draw", "drop", "low", "high", "unit", "samples")
 BUDGETS_NEED = ("use", "source", "budget", "unit", "layer", "amount", "predicted", "measured", "low", "high")
 UNIFORM = "uniform"
-
-
-class LayerLike(Protocol):
-    """What is asked of a layer; `facelab.importance.networks.layers` gives them."""
-
-    name: str
-    shape: tuple[int, ...]
-    parameters: int
-    multiplies: int
 
 
 @dataclass(frozen=True)
@@ -82,7 +74,7 @@ class LayerImportanceExplorer(Explorer):
 
     def __init__(
         self,
-        layers: Sequence[LayerLike],
+        layers: Sequence[Layer],
         criteria: pd.DataFrame,
         sensitivity: pd.DataFrame,
         budgets: pd.DataFrame | None = None,
@@ -211,7 +203,7 @@ class LayerImportanceExplorer(Explorer):
         every = np.concatenate([s["amounts"].ravel() for (u, _), s in self._spent.items() if u == use])
         texts = [f"{a:.2g}" if np.isfinite(a) else "–" for a in amounts]
         note = AMOUNTS.get(use, "amount") + ("; tick: uniform" if marks is not None else "")
-        return Column(f"{use} by {source}", note, amounts, "#cbb8e0", marks=marks, texts=texts, top=float(np.nanmax(every, initial=1e-12)))
+        return Column(f"budget: {source}", note, amounts, "#cbb8e0", marks=marks, texts=texts, top=float(np.nanmax(every, initial=1e-12)))
 
     def _outcomes(self, use: str, source: str) -> list[Outcome]:
         """The source shown, uniform, and the truth."""
@@ -302,6 +294,8 @@ def _rows_of_layers(frame: pd.DataFrame, name: str, columns: Sequence[str], name
     """Rows about whole layers, checked: one network, every layer in it, no other."""
     _need(frame, name, columns)
     rows = frame[frame.kind == "layer"]
+    if not len(rows):
+        raise ValueError(f"The {name} table has no row about a whole layer; give one whose kind is 'layer'.")
     networks = list(rows.network.unique())
     if len(networks) > 1:
         raise ValueError(f"The {name} table holds {len(networks)} networks ({', '.join(map(str, networks))}); give the rows of one.")

@@ -53,20 +53,20 @@ def spend(
     before = float(evaluate(model, loader, score).mean())
     even = {"uniform": dict.fromkeys(next(iter(importances.values())) if importances else costs, 1.0)}
     generator = np.random.default_rng(seed)
+    unit = f"share of {cost} saved" if use == "pruning" else "bits per weight"
     draws, rows = None, []
     for source, importance in (dict(importances) | even).items():
         for budget in budgets:
+            amounts: Mapping[str, float]
             if use == "pruning":
-                amounts, unit = pruning_ratios(importance, costs, budget), f"share of {cost} saved"
-                changed = pruned(model, amounts)
-            elif source != "uniform" or budget == int(budget):
-                amounts, unit = (
-                    dict.fromkeys(importance, int(budget)) if source == "uniform" else bits(importance, model, budget),
-                    "bits per weight",
-                )
-                changed = quantised(model, amounts)
+                amounts = pruning_ratios(importance, costs, budget)
+            elif source != "uniform":
+                amounts = bits(importance, model, budget)
+            elif budget == int(budget):
+                amounts = dict.fromkeys(importance, int(budget))
             else:
                 continue
+            changed = pruned(model, amounts) if use == "pruning" else quantised(model, amounts)  # type: ignore[arg-type]
             scores = evaluate(changed, loader, score).double().numpy()
             if draws is None:
                 draws = generator.multinomial(len(scores), np.full(len(scores), 1 / len(scores)), RESAMPLES) / len(scores)

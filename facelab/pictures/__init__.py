@@ -6,6 +6,7 @@
 from facelab.pictures.attributions import Account, show_attribution
 from facelab.pictures.curves import plot_bars, plot_cumulative_error, plot_history, plot_masking
 from facelab.pictures.faces import show_faces, show_truth
+from facelab.pictures.importance import draw_bit_flips, plot_agreement, plot_ranks, plot_sensitivity
 from facelab.pictures.maps import plot_matrix, show_maps, show_strip
 from facelab.pictures.style import Picture
 from facelab.pictures.sweeps import binned_means, plot_against
@@ -16,16 +17,20 @@ __all__ = [
     "Account",
     "Picture",
     "binned_means",
+    "draw_bit_flips",
     "draw_decafa",
     "draw_rcn",
     "draw_sumnet",
     "plot_against",
+    "plot_agreement",
     "plot_bars",
     "plot_cumulative_error",
     "plot_history",
     "plot_masking",
     "plot_matrix",
+    "plot_ranks",
     "plot_routing",
+    "plot_sensitivity",
     "plot_tree",
     "show_attribution",
     "show_faces",

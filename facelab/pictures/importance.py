@@ -42,26 +42,26 @@ def plot_sensitivity(
     """
     if missing := sorted({"layer", "family", "level", "drop", "depth"} - set(frame.columns)):
         raise ValueError(f"The table lacks the columns {missing}; give one of measured sensitivity.")
-    families = list(frame.family.unique())
-    top = max(float(frame.groupby(["layer", "family", "level"])["drop"].mean().max()), 1e-12)
-    most = max(frame[frame.family == family].layer.nunique() for family in families)
-    picture, grid = new_picture(width, 0.25 * most + 1.2, 1, len(families))
-    previous: list[str] = []
+    families, layers = list(frame.family.unique()), _in_order(frame)
+    means = frame.groupby(["family", "level", "layer"])["drop"].mean()
+    bottom, top = min(0.0, float(means.min())), max(float(means.max()), 1e-12)
+    picture, grid = new_picture(width, 0.25 * len(layers) + 1.0, 1, len(families), sharey=True)
     for axes, family in zip(grid.flat, families, strict=True):
-        rows = frame[frame.family == family].sort_values("depth", kind="stable")
-        table = rows.pivot_table(index="layer", columns="level", values="drop", sort=False)
-        table = table[sorted(table.columns, reverse=family == "quantisation")]
-        shown = axes.imshow(table.to_numpy(), aspect="auto", cmap=AMOUNT, vmin=min(0.0, float(np.nanmin(table))), vmax=top)
-        axes.set_xticks(range(table.shape[1]), [f"{level:g}" for level in table.columns])
-        axes.set_yticks(range(len(table)), list(table.index) if list(table.index) != previous else [])
-        previous = list(table.index)
-        axes.set(title=family, xlabel=(units or {}).get(family, "level"))
+        levels = sorted(means[family].index.unique("level"), reverse=family == "quantisation")
+        figures = [{part: drop for text, drop in means[family, level].items() for part in text.split("+")} for level in levels]
+        table = np.array([[column.get(layer, np.nan) for column in figures] for layer in layers])
+        shown = axes.imshow(table, aspect="auto", cmap=AMOUNT, vmin=bottom, vmax=top)
+        axes.set_xticks(range(len(levels)), [f"{level:g}".replace("0.", ".", 1) for level in levels])
+        axes.set_yticks(range(len(layers)), layers)
+        tied = any("+" in text for text in means[family].index.unique("layer"))
+        axes.set(title=family, xlabel=(units or {}).get(family, "level") + ("\n(tied layers share a figure)" if tied else ""))
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
-        if table.size <= 64 and len(families) <= 4:
-            for (i, j), value in np.ndenumerate(table.to_numpy()):
-                color = "black" if value > 0.5 * top else "white"
-                axes.text(j, i, f"{value:.2f}".replace("0.", ".", 1), ha="center", va="center", fontsize=7, color=color)
+        if len(layers) <= 16 and len(families) <= 4:
+            for (i, j), value in np.ndenumerate(table):
+                color = "black" if value > bottom + 0.5 * (top - bottom) else "white"
+                text = f"{round(value, 2) + 0.0:.2f}".replace("0.", ".", 1) if np.isfinite(value) else ""
+                axes.text(j, i, text, ha="center", va="center", fontsize=7, color=color)
     bar = picture.colorbar(shown, ax=list(grid.flat), fraction=0.03, pad=0.01, label=label)
     bar.outline.set_visible(False)  # type: ignore[operator]
     return picture
@@ -95,9 +95,8 @@ def plot_agreement(
         if low is not None and high is not None:
             axes.vlines(values, as_array(low), as_array(high), color="#bbbbbb", linewidth=1.4, zorder=1)
         axes.scatter(values, truth, c=colors, s=26, edgecolors=BLACK, linewidths=0.4, zorder=2)
-        if len(names) <= 12 and len(criteria) <= 4:
-            for x, y, name in zip(values, truth, names, strict=True):
-                axes.annotate(name, (x, y), xytext=(4, 3), textcoords="offset points", fontsize=6.5, color="#555555")
+        if len(criteria) <= 4:
+            _name_points(axes, values, truth, names)
         axes.set_title(f"{criterion}: {_spearman(values, truth):.2f}")
         axes.locator_params(nbins=4)
         axes.margins(0.14)
@@ -197,6 +196,25 @@ def draw_bit_flips(
         axes.locator_params(axis="y", nbins=3)
         axes.set_title(name)
     return picture
+
+
+def _in_order(frame: pd.DataFrame) -> list[str]:
+    """Layers by depth; one that was only measured tied to others stands after the first of them."""
+    depths: dict[str, float] = {}
+    for text, depth in frame.groupby("layer", sort=False).depth.first().items():
+        for place, part in enumerate(str(text).split("+")):
+            depths[part] = max(depths.get(part, 0.0), float(depth) + place / 1000)
+    return sorted(depths, key=lambda layer: depths[layer])
+
+
+def _name_points(axes: Axes, x: np.ndarray, y: np.ndarray, names: Sequence[str]) -> None:
+    """Names beside points, the highest first, as long as they do not run into another name."""
+    places: list[tuple[float, float]] = []
+    for i in np.argsort(-y, kind="stable"):
+        at = (x[i] / max(np.ptp(x), 1e-300), y[i] / max(np.ptp(y), 1e-300))
+        if all(abs(at[0] - other[0]) > 0.3 or abs(at[1] - other[1]) > 0.06 for other in places):
+            axes.annotate(names[i], (x[i], y[i]), xytext=(4, 3), textcoords="offset points", fontsize=6.5, color="#555555")
+            places.append(at)
 
 
 def _by_depth(count: int) -> list:

@@ -237,7 +237,7 @@ def _rows(axes: Axes, names, columns, order, picked, row, body) -> None:
                 letters.say(left + wide, i, column.texts[layer], size * 0.92, DIM, "right")
             elif column.texts:
                 letters.say(float(at(max(stops[i], 0.0) if known[i] else 0.0)), i, column.texts[layer], size * 0.92, DIM, shift=(2.5, 0))
-        letters.say(left, -0.5, column.label, 8.5, bold=True, shift=(0, 28), width=step - 0.06)
+        letters.say(left, -0.5, column.label, 7.6, bold=True, shift=(0, 28), width=step - 0.04)
         letters.say(left, -0.5, column.note, 7, DIM, shift=(0, 16), width=step - 0.06)
         for value in dict.fromkeys((lowest, 0.0, highest)):
             end = "right" if value == highest and highest > 0 else "center" if value == 0 and lowest < -0.25 * reach else "left"
@@ -268,7 +268,7 @@ def _curves(axes: Axes, name, curves, picked, family, label) -> None:
     letters = Lettering(axes)
     _frame(axes, letters, low - pad, high + pad, label)
     for index, (start, curve) in enumerate(zip(starts, curves, strict=False)):
-        x = start + np.arange(len(curve.levels))
+        x = float(start) + np.arange(len(curve.levels))
         color = PALETTE[index % 7]
         if curve.family == family:
             _boxes(axes, x[0] - 0.6, low - pad, x[-1] + 0.6, high + pad, "picked family", facecolors="#f3f3f3", zorder=-1)
@@ -283,7 +283,7 @@ def _curves(axes: Axes, name, curves, picked, family, label) -> None:
         letters.say(middle, high + pad, curve.family, 7.8, to_hex(color), "center", bold=curve.family == family, shift=(0, 5))
     left, right = axes.get_xlim()
     named = fitted(name, 82, 8.5, True)
-    after = float(outline(named, 8.5, True, "left", 0.0).vertices[:, 0].max(initial=0.0)) + 4
+    after = float(outline(named, 8.5, True).vertices[:, 0].max(initial=0.0)) + 4
     letters.say(left, high + pad, named, 8.5, bold=True, shift=(0, 19))
     letters.say(left, high + pad, "under each perturbation", 8.5, shift=(after, 19))
     letters.say(right, high + pad, "grey: others", 7, DIM, "right", shift=(0, 19))
@@ -293,7 +293,7 @@ def _curves(axes: Axes, name, curves, picked, family, label) -> None:
 def _outcomes(axes: Axes, outcomes, budget, budget_label, score_label) -> None:
     """The score against the budget, for each way to spend it."""
     budgets = np.unique(np.concatenate([o.budgets for o in outcomes]))
-    scores = np.concatenate([np.r_[o.measured, o.low, o.high, o.predicted] for o in outcomes])
+    scores = np.concatenate([np.r_[o.measured, o.low, o.high] for o in outcomes])  # a wild prediction may leave the panel
     low, high = (float(f(scores)) if np.isfinite(scores).any() else 0.0 for f in (np.nanmin, np.nanmax))
     pad = 0.06 * (high - low) or 0.5
     room = 0.06 * (np.ptp(budgets) or 1.0)

@@ -6,7 +6,7 @@ import nbformat
 import pytest
 from small_cascade import Cascade, faces
 
-from facelab.explorers import AttentionExplorer
+from facelab.explorers import AttentionExplorer, LayerImportanceExplorer
 from facelab.explorers.gating_tree_view import HEIGHT, OWN, TREE, WIDTH
 from facelab.pictures.trees import node_places
 
@@ -132,6 +132,53 @@ def test_gating_tree_explorer_lives(lab, server):
     kernel = "next(o for o in gc.get_objects() if type(o).__name__ == 'GatingTreeExplorer')"
     assert lab.ask_kernel(f"{kernel}.values") == {"source": "light", "image": 3, "node": 15}
     print("redraw in the kernel:", lab.ask_kernel(f"[{kernel}.seconds, {kernel}.redraws]"))
+def test_layer_importance_explorer_lives(lab, server):
+    """Keyboard, pointer at rest, click: the caption is always that of the same explorer in this process."""
+    from importance_tables import tables
+    from playwright.sync_api import expect
+
+    twin = LayerImportanceExplorer(*tables())
+    cells = (
+        "from importance_tables import tables\nfrom facelab.explorers import LayerImportanceExplorer",
+        "LayerImportanceExplorer(*tables())",
+    )
+    write_notebook(server.folder / "importance.ipynb", cells)
+    lab.open("importance.ipynb")
+    lab.run_all()
+    place = lab.scroll_to(1)
+    picture, caption, hint = place.locator("img.facelab-picture"), place.locator(".facelab-caption"), place.locator(".facelab-hint")
+    expect(caption).to_have_text(twin.view().text)
+    lab.picture("layer_importance_explorer")
+
+    place.get_by_label("budget for").select_option("quantisation")
+    expect(caption).to_contain_text("Score after quantisation")
+    twin.set(use="quantisation")
+    expect(caption).to_have_text(twin.shown.text)
+    slider(place, "budget").focus()
+    lab.page.keyboard.press("ArrowLeft")
+    grid = [value for _, value in twin.controls["budget"]._options_full]
+    twin.set(budget=grid[grid.index(twin.values["budget"]) - 1])
+    expect(caption).to_have_text(twin.shown.text)
+    place.get_by_label("sort rows by").select_option("measured truth")
+    twin.set(sort="measured truth")
+    place.get_by_label("perturbation").select_option("pruning")
+    twin.set(family="pruning")
+    expect(caption).to_have_text(twin.shown.text)
+
+    width, height = twin.shown.picture.canvas.get_width_height()
+    for axes, point, layer in ((1, (2.0, 4), int(twin._order("pruning", "fisher", "measured truth")[4])), (0, (2, 0.0), 2)):
+        box = picture.bounding_box()
+        across, up = twin.shown.picture.axes[axes].transData.transform(point) / (width, height)
+        at = box["x"] + across * box["width"], box["y"] + (1 - up) * box["height"]
+        lab.page.mouse.move(*at)
+        expect(hint).to_be_visible()
+        expect(hint).to_have_text(twin._say_layer(layer, "pruning", "fisher"))
+        lab.picture(f"layer_importance_hint_{axes}")
+        lab.page.mouse.click(*at)
+        expect(caption).to_have_text(twin.view(layer=layer).text)
+        expect(caption).to_contain_text(twin._say_layer(layer, "pruning", "fisher"))
+    lab.page.mouse.move(5, 5)
+    expect(hint).to_be_hidden()
     lab.assert_quiet()
 
 
