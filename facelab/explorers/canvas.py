@@ -33,6 +33,8 @@ class Canvas(anywidget.AnyWidget):
     """Pixels on the screen."""
     pointer = traitlets.Dict().tag(sync=True)
     """{"kind": "click" | "drag", "from": [across, down], "to": [across, down], "count": changes so far}."""
+    hints = traitlets.List().tag(sync=True)
+    """[left, top, right, bottom, text] in the same fractions: what to say while the pointer rests there."""
 
     _esm = """
     function render({ model, el }) {
@@ -52,6 +54,25 @@ class Canvas(anywidget.AnyWidget):
         const box = image.getBoundingClientRect();
         return [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
       };
+      const hint = document.createElement("div");
+      hint.className = "facelab-hint";
+      hint.hidden = true;
+      Object.assign(hint.style, {
+        position: "absolute", maxWidth: "26em", padding: ".3em .6em", font: "12px system-ui, sans-serif", color: "#222", zIndex: 10,
+        background: "#fffbe8", border: "1px solid #bbb", borderRadius: "4px", pointerEvents: "none",
+      });
+      const explain = (event) => {
+        const [x, y] = place(event);
+        const found = model.get("hints").find(([left, top, right, bottom]) => left <= x && x <= right && top <= y && y <= bottom);
+        hint.hidden = !found || start !== null;
+        if (hint.hidden) return;
+        const box = image.getBoundingClientRect();
+        hint.textContent = found[4];
+        hint.style.left = x < 0.6 ? `${x * box.width + 14}px` : "auto";  // never over the edge
+        hint.style.right = x < 0.6 ? "auto" : `${el.clientWidth - x * box.width + 14}px`;
+        hint.style.top = `${y * box.height + 14}px`;
+      };
+      image.addEventListener("pointerleave", () => { hint.hidden = true; });
       const send = (kind, to) => {
         count += 1;
         model.set("pointer", { kind, from: start, to, count });
@@ -63,6 +84,7 @@ class Canvas(anywidget.AnyWidget):
         image.setPointerCapture(event.pointerId);
       });
       image.addEventListener("pointermove", (event) => {
+        explain(event);
         if (start === null) return;
         const to = place(event), box = image.getBoundingClientRect();
         moved = moved || Math.hypot((to[0] - start[0]) * box.width, (to[1] - start[1]) * box.height) > 4;
@@ -77,7 +99,8 @@ class Canvas(anywidget.AnyWidget):
       model.on("change:width", say);
       show();
       say();
-      el.append(image);
+      el.style.position = "relative";
+      el.append(image, hint);
       return () => { if (url) URL.revokeObjectURL(url); };
     }
     export default { render };

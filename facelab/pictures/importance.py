@@ -1,0 +1,211 @@
+"""What perturbing layers does, and which criterion foresees it: heat maps, scatter plots, rank lines, and a weight's eight bits."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from scipy.stats import rankdata, spearmanr
+
+from facelab.pictures.style import (
+    AMOUNT,
+    BLACK,
+    BLUE,
+    GRAY,
+    ORANGE,
+    RED,
+    SKY,
+    Picture,
+    as_array,
+    bare,
+    new_picture,
+    styled,
+)
+
+
+@styled
+def plot_sensitivity(
+    frame: pd.DataFrame, *, units: Mapping[str, str] | None = None, label: str = "drop of the score", width: float = 9.0
+) -> Picture:
+    """Heat maps of layers x levels, one per family of perturbations, all in one scale.
+
+    Args:
+        frame: columns layer, family, level, drop and, for the order of rows, depth; draws are averaged.
+        units: family -> what its levels are, for the horizontal axis.
+        label: what is coloured, with its unit.
+        width: inches.
+
+    Raises:
+        ValueError: a column is missing.
+    """
+    if missing := sorted({"layer", "family", "level", "drop", "depth"} - set(frame.columns)):
+        raise ValueError(f"The table lacks the columns {missing}; give one of measured sensitivity.")
+    families = list(frame.family.unique())
+    top = max(float(frame.groupby(["layer", "family", "level"])["drop"].mean().max()), 1e-12)
+    most = max(frame[frame.family == family].layer.nunique() for family in families)
+    picture, grid = new_picture(width, 0.25 * most + 1.2, 1, len(families))
+    previous: list[str] = []
+    for axes, family in zip(grid.flat, families, strict=True):
+        rows = frame[frame.family == family].sort_values("depth", kind="stable")
+        table = rows.pivot_table(index="layer", columns="level", values="drop", sort=False)
+        table = table[sorted(table.columns, reverse=family == "quantisation")]
+        shown = axes.imshow(table.to_numpy(), aspect="auto", cmap=AMOUNT, vmin=min(0.0, float(np.nanmin(table))), vmax=top)
+        axes.set_xticks(range(table.shape[1]), [f"{level:g}" for level in table.columns])
+        axes.set_yticks(range(len(table)), list(table.index) if list(table.index) != previous else [])
+        previous = list(table.index)
+        axes.set(title=family, xlabel=(units or {}).get(family, "level"))
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+        if table.size <= 64 and len(families) <= 4:
+            for (i, j), value in np.ndenumerate(table.to_numpy()):
+                color = "black" if value > 0.5 * top else "white"
+                axes.text(j, i, f"{value:.2f}".replace("0.", ".", 1), ha="center", va="center", fontsize=7, color=color)
+    bar = picture.colorbar(shown, ax=list(grid.flat), fraction=0.03, pad=0.01, label=label)
+    bar.outline.set_visible(False)  # type: ignore[operator]
+    return picture
+
+
+@styled
+def plot_agreement(
+    criteria: Mapping[str, Any], truth: Any, names: Sequence[str], *, low: Any = None, high: Any = None, label: str = "measured mean drop",
+    columns: int = 4, width: float = 9.0,
+) -> Picture:  # fmt: skip
+    """Each criterion against the truth, a point per layer: a rising line where it foresees it. Headed by Spearman's correlation.
+
+    Args:
+        criteria: name -> (L,) values.
+        truth: (L,) measured drops, of the same layers.
+        names: of the layers.
+        low, high: (L,) intervals of the truth.
+        label: what the truth is, with its unit.
+        columns: panels beside each other.
+        width: inches.
+    """
+    truth = as_array(truth).astype(float)
+    columns = min(columns, len(criteria))
+    rows = -(-len(criteria) // columns)
+    picture, grid = new_picture(width, rows * (width / columns * 0.82 + 0.2) + 0.2, rows, columns, sharey=True)
+    colors = _by_depth(len(names))
+    for axes in grid.flat[len(criteria) :]:
+        axes.set_axis_off()
+    for panel, (axes, (criterion, values)) in enumerate(zip(grid.flat, criteria.items(), strict=False)):
+        values = as_array(values).astype(float)
+        if low is not None and high is not None:
+            axes.vlines(values, as_array(low), as_array(high), color="#bbbbbb", linewidth=1.4, zorder=1)
+        axes.scatter(values, truth, c=colors, s=26, edgecolors=BLACK, linewidths=0.4, zorder=2)
+        if len(names) <= 12 and len(criteria) <= 4:
+            for x, y, name in zip(values, truth, names, strict=True):
+                axes.annotate(name, (x, y), xytext=(4, 3), textcoords="offset points", fontsize=6.5, color="#555555")
+        axes.set_title(f"{criterion}: {_spearman(values, truth):.2f}")
+        axes.locator_params(nbins=4)
+        axes.margins(0.14)
+        axes.grid()
+        axes.set_axisbelow(True)
+        if panel % columns == 0:
+            axes.set_ylabel(label)
+    grid[-1, 0].set_xlabel("criterion; dark: first layers, bright: last")
+    return picture
+
+
+@styled
+def plot_ranks(
+    truth: Any, criteria: Mapping[str, Any], names: Sequence[str], *, truth_label: str = "measured", width: float = 9.0
+) -> Picture:
+    """Rank lines: each layer's place by the truth (left) and by each criterion; parallel lines agree. Ties share their mean rank.
+
+    Args:
+        truth: (L,) measured drops.
+        criteria: name -> (L,) values, higher is more important.
+        names: of the layers.
+        truth_label: head of the left column.
+        width: inches.
+    """
+    ranks = np.array([rankdata(-as_array(values)) for values in (truth, *criteria.values())])
+    count = len(names)
+    picture, grid = new_picture(width, 0.26 * count + 0.9)
+    axes = grid[0, 0]
+    for layer, color in enumerate(_by_depth(count)):
+        axes.plot(range(len(ranks)), ranks[:, layer], "-", color=color, linewidth=2, solid_joinstyle="round", zorder=1)
+        axes.plot(range(len(ranks)), ranks[:, layer], "o", color=color, markersize=7, markeredgecolor="white", zorder=2)
+    for side, x, align in ((ranks[0], -0.08, "right"), (ranks[-1], len(ranks) - 0.92, "left")):
+        for rank in np.unique(side):
+            together = ", ".join(name for name, r in zip(names, side, strict=True) if r == rank)
+            axes.text(x, rank, together if len(together) < 40 else together[:39] + "…", ha=align, va="center", fontsize=8)
+    heads = [truth_label] + [f"{name}\n{_spearman(as_array(v), as_array(truth)):.2f}" for name, v in criteria.items()]
+    axes.set_xticks(range(len(ranks)), heads)
+    axes.xaxis.tick_top()
+    axes.set(ylim=(count + 0.6, 0.4), yticks=[], xlim=(-0.08, len(ranks) - 0.92))
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    return picture
+
+
+@styled
+def draw_bit_flips(
+    code: int, scale: float, *, flipped: int | None = None, effects: Mapping[str, Any] | None = None, width: float = 9.0
+) -> Picture:
+    """One weight as the eight bits of its int8 code (two's complement), and what flipping each of them would do.
+
+    Args:
+        code: -128..127; the weight is scale x code.
+        scale: what one step of the code is worth.
+        flipped: the bit (0 is the lowest, 7 the sign) that a fault has flipped, outlined.
+        effects: what is measured after each flip -> (8,) values, bit 0 first; a row of bars each.
+        width: inches.
+
+    Raises:
+        ValueError: a code that does not fit into 8 bits.
+    """
+    if not -128 <= code <= 127:
+        raise ValueError(f"The code {code} does not fit into 8 bits; give one from -128 to 127.")
+    bits = [(code & 0xFF) >> bit & 1 for bit in range(8)]
+    steps = np.array([(1 - 2 * bits[bit]) * (1 << bit if bit < 7 else -128) for bit in range(8)])
+    shown = {"change of the weight": steps * scale} | {name: as_array(values).astype(float) for name, values in (effects or {}).items()}
+    picture, grid = new_picture(width, 1.25 + 0.95 * len(shown), 1 + len(shown), 1, height_ratios=[0.85] + [1] * len(shown), sharex=True)
+    cells: Axes = bare(grid[0, 0])
+    for bit in range(8):
+        x = 7 - bit
+        fault = bit == flipped
+        value = bits[bit] ^ fault
+        look = {"facecolor": SKY if value else "white", "edgecolor": RED if fault else GRAY, "linewidth": 2.8 if fault else 1.0}
+        cells.bar(x, 1, width=0.86, **look)
+        cells.text(x, 0.5, str(value), ha="center", va="center", fontsize=14, fontweight="bold")
+        cells.text(x, 1.1, f"bit {bit}\nworth {'+' if bit < 7 else '−'}{1 << bit}", ha="center", va="bottom", fontsize=7.5)
+    cells.set(ylim=(0, 1.75), xlim=(-0.6, 7.6))
+    if flipped is None:
+        cells.set_title(f"code {code}: the weight is {scale * code:.4g}")
+    else:
+        after = code + int(steps[flipped])
+        cells.set_title(f"code {code}, weight {scale * code:.4g}; with bit {flipped} flipped: code {after}, weight {scale * after:.4g}")
+    for axes, (name, values) in zip(grid[1:, 0], shown.items(), strict=True):
+        colors = [RED if bit == flipped else ORANGE if name == "change of the weight" else BLUE for bit in range(8)]
+        axes.bar(7 - np.arange(8), values, width=0.5, color=colors)
+        reach = max(float(np.abs(values).max()), 1e-12)
+        for bit, value in enumerate(values):
+            axes.text(
+                7 - bit,
+                value + np.copysign(0.06 * reach, value),
+                f"{value:.2g}",
+                ha="center",
+                va="bottom" if value >= 0 else "top",
+                fontsize=7,
+            )
+        axes.axhline(0, color=GRAY, linewidth=0.8)
+        axes.set(ylim=(min(float(values.min()), 0) - 0.4 * reach, max(float(values.max()), 0) + 0.4 * reach), xticks=[])
+        axes.locator_params(axis="y", nbins=3)
+        axes.set_title(name)
+    return picture
+
+
+def _by_depth(count: int) -> list:
+    """Colours of layers, first to last."""
+    return [mpl.colormaps[AMOUNT](i / max(count - 1, 1)) for i in range(count)]
+
+
+def _spearman(first: np.ndarray, second: np.ndarray) -> float:
+    """NaN where one of them does not vary."""
+    if np.ptp(first) == 0 or np.ptp(second) == 0:
+        return float("nan")
+    return float(spearmanr(first, second).statistic)
