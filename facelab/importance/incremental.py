@@ -97,6 +97,7 @@ class Incremental:
             self.units = labels.units()
             self.labels = {node: (axis, torch.as_tensor(labels, device=example.device)) for node, (axis, labels) in labels.of.items()}
             self.bytes = {node: value.nbytes // len(example) for node, value in self.values.items() if isinstance(value, Tensor)}
+            self._first = {str(node.target): labels.tolist() for node, (_, labels) in self.labels.items() if node.op == "call_module"}
             self.scale = self._fold()
             self.values = {}
         self._plans: dict[tuple, _Plan] = {}
@@ -227,11 +228,11 @@ class Incremental:
                 products = (values[node].detach() * gradient).movedim(axis, 0).flatten(1).sum(1, dtype=torch.float64)
                 for label, product in zip(labels.tolist(), products.tolist(), strict=True):
                     falls[label] = falls.get(label, 0.0) + product
-        return torch.tensor([falls.get(self._label(unit), 0.0) for unit in self.units], dtype=torch.float64)
+        return torch.tensor([falls.get(self.label(unit), 0.0) for unit in self.units], dtype=torch.float64)
 
-    def _label(self, unit: Unit) -> int:
-        start = next(node for node in self.labels if node.op == "call_module" and node.target == unit.layers[0])
-        return int(self.labels[start][1][unit.channel])
+    def label(self, unit: Unit) -> int:
+        """The label of its channels."""
+        return self._first[unit.layers[0]][unit.channel]
 
     # --- changes ---
 
@@ -262,7 +263,7 @@ class Incremental:
     def without(self, unit: Unit) -> Iterator[tuple[Tensor, Any]]:
         """Outputs without the unit's channels: (indices of samples, their outputs) for all samples that change."""
         plan = self.plan(unit.layers)
-        cuts = {node: Cut(positions) for node, positions in plan.cuts(unit)}
+        cuts = {node: Cut(positions) for node, positions in plan.cuts(unit).items()}
         changed = self.changed_samples(unit)
         for rows in changed.split(plan.rows) if len(changed) else ():
             yield rows, self._run(plan, rows, cuts)
@@ -298,6 +299,7 @@ class _Plan:
         self.nodes = [node for node in network.graph.nodes if node in reached]
         self.starts = {node for node in self.nodes if node.op == "call_module" and node.target in layers}
         position = {node: i for i, node in enumerate(self.nodes)}
+        self._cuts: dict[Unit, dict[fx.Node, Tensor]] = {}
         self.last: dict[fx.Node, fx.Node] = {}
         for node in self.nodes:
             for argument in node.all_input_nodes:
@@ -305,20 +307,21 @@ class _Plan:
                     self.last[argument] = node
         self.rows = max(8, ROWS_BYTES // max((network.bytes[node] for node in self.nodes if node in network.bytes), default=1))
 
-    def cuts(self, unit: Unit) -> list[tuple[fx.Node, Tensor]]:
-        """Where channels of the unit are found: (node, their positions in it)."""
-        label = self.network._label(unit)
-        places = []
-        for node in self.nodes:
-            if node in self.network.labels:
-                positions = (self.network.labels[node][1] == label).nonzero()[:, 0]
-                if len(positions):
-                    places.append((node, positions))
-        return places
+    def cuts(self, unit: Unit) -> dict[fx.Node, Tensor]:
+        """Where channels of the unit are found: node -> their positions in it."""
+        if unit not in self._cuts:
+            label = self.network.label(unit)
+            found = {node: (labels == label).nonzero()[:, 0] for node, labels in self._labelled()}
+            self._cuts = {unit: {node: positions for node, positions in found.items() if len(positions)}}  # of the last unit only
+        return self._cuts[unit]
+
+    def _labelled(self) -> list[tuple[fx.Node, Tensor]]:
+        labels = self.network.labels
+        return [(node, labels[node][1]) for node in self.nodes if node in labels]
 
     def seen(self, unit: Unit) -> list[tuple[fx.Node, Tensor]]:
         """Those of them that something looks at which does not just pass the channel on."""
-        cuts = dict(self.cuts(unit))
+        cuts = self.cuts(unit)
         passes = {node: {user for user in node.users if user in cuts and not self.network.is_mixing(user)} for node in cuts}
         return [(node, positions) for node, positions in cuts.items() if passes[node] != set(node.users)]
 

@@ -50,6 +50,7 @@ def plain_drop(model, change):
     return float(evaluate(model, LOADER, log_likelihood).double().mean() - evaluate(changed, LOADER, log_likelihood).double().mean())
 
 
+@pytest.mark.slow
 def test_layers_one_by_one(model):
     table = measure(model)
     assert list(table.columns[: len(SENSITIVITY_COLUMNS)]) == list(SENSITIVITY_COLUMNS)
@@ -105,6 +106,7 @@ def test_what_nobody_hears_has_no_sensitivity():
     assert (ablated[ablated.layer == "0"]["drop"] == 0).all()
 
 
+@pytest.mark.slow
 def test_model_is_given_back_as_it_was(model):
     before, mode = copy.deepcopy(model.state_dict()), model.training
 
@@ -180,6 +182,7 @@ def test_tables_go_to_parquet_and_back(model, tmp_path):
     assert back.attrs["score"] == "log_likelihood" and back.attrs["samples"] == 24
 
 
+@pytest.mark.slow
 def test_chunks_and_tasks_do_not_matter(model, request):
     whole = measure(model, families=("noise",), draws=1)
     request.getfixturevalue("small_tasks")
