@@ -60,7 +60,10 @@ def spend(
                 amounts, unit = pruning_ratios(importance, costs, budget), f"share of {cost} saved"
                 changed = pruned(model, amounts)
             elif source != "uniform" or budget == int(budget):
-                amounts, unit = dict.fromkeys(importance, int(budget)) if source == "uniform" else bits(importance, model, budget), "bits per weight"
+                amounts, unit = (
+                    dict.fromkeys(importance, int(budget)) if source == "uniform" else bits(importance, model, budget),
+                    "bits per weight",
+                )
                 changed = quantised(model, amounts)
             else:
                 continue

@@ -3,10 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
-from facelab.importance.agreement import agreement, pairs_in_order
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import kendalltau
+
+from facelab.importance.agreement import agreement, pairs_in_order
 
 
 def test_pairs_by_hand():
