@@ -5,15 +5,15 @@ The applications are those of Yvinec, Dapogny, Bailly, "SAfER", 2023 (arXiv 2308
 
 import copy
 import heapq
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from facelab.importance.networks import channel_axis
-from facelab.importance.perturbations import quantisation
+from facelab.importance.networks import LAYERS, channel_axis
+from facelab.importance.perturbations import bit_swaps, generator_of, quantisation
 
 HIGHEST_RATIO = 0.9
 BITS = (2, 8)
@@ -182,6 +182,27 @@ def quantised(model: nn.Module, chosen: Mapping[str, int]) -> nn.Module:
     for name, b in chosen.items():
         module = result.get_submodule(name)
         module.weight.data = quantisation(module.weight.data, b)  # type: ignore[arg-type]
+    return result
+
+
+def struck(
+    model: nn.Module, probability: float, safe: Collection[str] = (), *, scattered: float = 0.0, seed: int = 0, draw: int = 0
+) -> nn.Module:
+    """A copy whose weights have flipped bits (int8 codes), in all layers at once.
+
+    Args:
+        probability: of each bit.
+        safe: layers that are protected.
+        scattered: share of single weights, all over the other layers, that is protected.
+        seed, draw: of the faults.
+    """
+    result = copy.deepcopy(model)
+    for name, module in result.named_modules():
+        if isinstance(module, LAYERS) and name not in safe:
+            generator = generator_of(seed, name, "bit swaps", probability, draw)
+            faulty = bit_swaps(module.weight.data, probability, generator)
+            kept = torch.rand(faulty.shape, generator=generator) < scattered
+            module.weight.data = torch.where(kept, module.weight.data, faulty)
     return result
 
 

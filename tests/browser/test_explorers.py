@@ -132,6 +132,8 @@ def test_gating_tree_explorer_lives(lab, server):
     kernel = "next(o for o in gc.get_objects() if type(o).__name__ == 'GatingTreeExplorer')"
     assert lab.ask_kernel(f"{kernel}.values") == {"source": "light", "image": 3, "node": 15}
     print("redraw in the kernel:", lab.ask_kernel(f"[{kernel}.seconds, {kernel}.redraws]"))
+
+
 def test_layer_importance_explorer_lives(lab, server):
     """Keyboard, pointer at rest, click: the caption is always that of the same explorer in this process."""
     from importance_tables import tables

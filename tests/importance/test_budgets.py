@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from facelab.blocks import count_parameters, seeded
-from facelab.importance.budgets import bits, predicted_drop, protected, pruned, pruning_ratios, quantised, shrunk
+from facelab.importance.budgets import bits, predicted_drop, protected, pruned, pruning_ratios, quantised, shrunk, struck
 from facelab.importance.networks import groups, layers
 
 NUMBERS = st.lists(st.floats(-10, 10), min_size=1, max_size=6)
@@ -98,6 +98,17 @@ def test_quantised_to_many_bits_changes_nothing_and_to_few_a_lot():
     model, inputs = two_layers(), torch.rand(5, 8)
     torch.testing.assert_close(quantised(model, {"0": 16, "2": 16})(inputs), model(inputs), rtol=1e-3, atol=1e-4)
     assert len(quantised(model, {"0": 2})[0].weight.unique()) == 3
+
+
+def test_faults_spare_what_is_protected():
+    model = two_layers()
+    after = struck(model, 0.2, ["2"])
+    assert torch.equal(after[2].weight, model[2].weight) and not torch.equal(after[0].weight, model[0].weight)
+    kept = struck(model, 1.0, scattered=0.25)[0].weight == model[0].weight
+    assert 0.1 < kept.float().mean() < 0.4
+    assert torch.equal(struck(model, 0.0)[0].weight, model[0].weight)
+    assert torch.equal(struck(model, 0.1, draw=1)[0].weight, struck(model, 0.1, draw=1)[0].weight)
+    assert not torch.equal(struck(model, 0.1, draw=1)[0].weight, struck(model, 0.1, draw=2)[0].weight)
 
 
 def test_predicted_drops_add_up_and_interpolate():

@@ -251,6 +251,8 @@ class TestTrees:
             pictures.plot_tree(np.ones(7), usage=np.ones(3))
         with pytest.raises(ValueError, match=r"\(3,\) and \(4, 2\)"):
             pictures.plot_routing(np.arange(3), np.ones((4, 2)))
+
+
 class TestAttributions:
     PARTS = np.repeat(np.arange(4), 8)[:, None].repeat(24, axis=1)
     NAMES = ("hair", "brow", "eye", "left_ear")
