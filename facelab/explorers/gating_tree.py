@@ -192,7 +192,7 @@ class GatingTreeExplorer(Explorer):
             return gating_tree_view(
                 colors[source][image], flow, image, node, colors[COLLECTION], usual, attribution(gate, source, image, node),
                 answer=answers[source][image] if landmarks is not None else None, own=own, sweep=sweep,
-                title=title if len(gates) == 1 else f"{title}, {gate}",
+                title=title, gate=gate if len(gates) > 1 else "",
             )  # fmt: skip
 
         self._flows, self._values = flows, values

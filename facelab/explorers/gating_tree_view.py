@@ -108,6 +108,7 @@ def gating_tree_view(
     own: Float[np.ndarray, "slots K 2"] | None = None,
     sweep: tuple[str, Float[np.ndarray, " S"]] | None = None,
     title: str = "",
+    gate: str = "",
 ) -> View:
     """The flow of one image through a tree, the answers and favourite images of its leaves, and what one node asks.
 
@@ -121,6 +122,7 @@ def gating_tree_view(
         own: landmarks each leaf of `slots` would give alone.
         sweep: name and values of the factor, if the image is one of a sweep.
         title: what the image is called.
+        gate: name of the gate, where there are several.
     """
     reach = flow.reach[index]
     inner = len(reach) // 2
@@ -136,7 +138,7 @@ def gating_tree_view(
         write(sheet, x, y, text, size=size, color=color, align=align, weight=weight)
 
     _place(sheet, image, FACE)
-    say(FACE[0], 0.2, title)
+    say(FACE[0], 0.2, title if len(title) <= 28 else title[:27] + "…")
     gray = image.mean(axis=-1, keepdims=True) / 255 * 0.55 + 0.4
     strength = np.abs(attribution) / max(float(np.abs(attribution).max()), 1e-12)
     tint = colormaps[SIGNED](0.5 + 0.5 * np.sign(attribution))[..., :3]
@@ -155,11 +157,8 @@ def gating_tree_view(
     draw_tree(sheet, reach, TREE, selected=node)
     full = draw_leaf_bars(sheet, weights, BARS, usage)
     label_bars(sheet, BARS, full, len(weights), named=len(weights) > SLOTS)
-    say(
-        TREE[0] - 0.4,
-        0.2,
-        "how this image flows from the root to the leaves; bars: probability of each leaf, black: mean of the collection",
-    )
+    way = f"how this image flows through {gate}" if gate else "how this image flows from the root to the leaves"
+    say(TREE[0] - 0.4, 0.2, f"{way}; bars: probability of each leaf, black: mean of the collection")
 
     colors = place_colors(depth)[inner:]
     low = BARS[1] + BARS[3] + (0.17 if len(weights) <= 16 else 0.04)
@@ -235,7 +234,6 @@ def gating_tree_view(
     else:
         said = f"leaf {leaf} weighs {weights[leaf]:.1%} here, {usage[leaf]:.1%} on average"
     entropy = float(-(weights * np.log2(np.maximum(weights, 1e-300))).sum())
-    return View(
-        picture,
-        f"{title}: {said}; likeliest is leaf {likeliest} ({weights[likeliest]:.1%}); entropy over the leaves {entropy:.2f} of {depth} bit.",
-    )
+    title += f", {gate}" if gate else ""
+    best = f"likeliest is leaf {likeliest} ({weights[likeliest]:.1%}); entropy over the leaves {entropy:.2f} of {depth} bit"
+    return View(picture, f"{title}: {said}; {best}.")
