@@ -47,8 +47,8 @@ def write(
         weight: "normal" or "bold".
         rotation: degrees, counter-clockwise.
     """
-    path = outline(text, size, weight == "bold", align, rotation)
-    if len(path.vertices):
+    if text.strip():
+        path = outline(text, size, weight == "bold", align, rotation)
         line = Path(path.vertices * (1 / 72, -1 / 72) + (x, y), path.codes)
         # Not `add_patch`, which measures every curve.
         axes.add_artist(PathPatch(line, facecolor=color, linewidth=0, zorder=6, gid=text))
