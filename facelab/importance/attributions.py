@@ -32,7 +32,7 @@ METHODS = {
 """Methods and the question that each one answers."""
 
 LAYER_METHODS = ("conductance", "exact conductance", "channel ablation", "grad-cam")
-ROWS = 512  # images per forward pass: 200 steps of a batch of 32 would be 6400
+ROWS = 64  # images per forward pass: more of them leave the cache of a core, and 200 steps of a batch of 32 would be 6400
 
 
 @dataclass(frozen=True)
@@ -129,6 +129,8 @@ def _values(model, score, inputs, reference, method, layer, steps, quadrature, m
         case "input x gradient":
             return attr.InputXGradient(score).attribute(inputs)
         case "guided backpropagation":
+            if not any(isinstance(module, nn.ReLU) for module in model.modules()):
+                raise ValueError("Guided backpropagation acts on modules nn.ReLU, of which this model has none; take another method.")
             return attr.GuidedBackprop(_Scalar(model, score)).attribute(inputs)
         case "integrated gradients":
             # Accumulated over steps in pieces of `rows` images.
@@ -150,7 +152,10 @@ def _values(model, score, inputs, reference, method, layer, steps, quadrature, m
             square = (inputs.shape[1], *(min(window, side) for side in inputs.shape[2:]))
             strides = (inputs.shape[1], *(max(1, side // 2) for side in square[1:]))
             return attr.Occlusion(score).attribute(inputs, square, strides=strides, baselines=reference)
-    labels = mask.to(inputs.device).expand_as(inputs)
+    try:
+        labels = mask.to(inputs.device).expand_as(inputs)
+    except RuntimeError:
+        raise ValueError(f"mask of shape {tuple(mask.shape)} does not broadcast to inputs of {tuple(inputs.shape)}.") from None
     return part_ablation(score, inputs, reference, labels)
 
 
@@ -204,5 +209,7 @@ def _check(method, layer, unit, quadrature, steps, mask) -> None:
         raise ValueError(f"The method {method!r} explains an output through a layer and takes no unit; leave unit= away.")
     if unit is not None and layer is None:
         raise ValueError(f"unit={unit} needs to know its layer; give layer=, a module of the model.")
+    if mask is not None and mask.is_floating_point():
+        raise ValueError(f"mask holds {mask.dtype}; give the number of a part for each pixel, as whole numbers.")
     if method == "part ablation" and mask is None:
         raise ValueError("The method 'part ablation' needs to know the parts; give mask=, whole numbers that broadcast to the inputs.")

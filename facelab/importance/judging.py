@@ -16,7 +16,7 @@ from facelab.blocks import seeded
 from facelab.importance.targets import Target, baseline_like, evaluating, scalar
 
 Perturb = Callable[[Tensor], tuple[Tensor, Tensor]]
-ROWS = 512
+ROWS = 64
 
 
 def gaussian(radius: float = 0.02, seed: int = 0) -> Perturb:
@@ -140,15 +140,36 @@ def rank_agreement(
     return torch.tensor([float(spearmanr(a, b).statistic) for a, b in pairs])
 
 
-def mass_in_part(values: Float[Tensor, "B *shape"], part: Bool[Tensor, "B *shape"]) -> Float[Tensor, " B"]:
-    """Share of the absolute credit that lies inside the true part, 0 to 1; NaN for a map of zeros."""
-    credit = values.abs().flatten(1)
-    return (credit * part.flatten(1)).sum(dim=1) / credit.sum(dim=1)
+def mass_in_part(values: Float[Tensor, "B *shape"], part: Bool[Tensor, "B ..."]) -> Float[Tensor, " B"]:
+    """Share of the absolute credit that lies inside the true part, 0 to 1; NaN for a map of zeros.
+
+    Args:
+        part: broadcasts to the values: one mask may serve all channels.
+
+    Raises:
+        ValueError: it does not.
+    """
+    credit = values.abs()
+    return (credit * _spread(part, values)).flatten(1).sum(dim=1) / credit.flatten(1).sum(dim=1)
 
 
-def pointing_game(values: Float[Tensor, "B *shape"], part: Bool[Tensor, "B *shape"]) -> Bool[Tensor, " B"]:
-    """Whether the pixel of the largest absolute credit lies inside the true part."""
-    return part.flatten(1).gather(1, values.abs().flatten(1).argmax(dim=1, keepdim=True))[:, 0]
+def pointing_game(values: Float[Tensor, "B *shape"], part: Bool[Tensor, "B ..."]) -> Bool[Tensor, " B"]:
+    """Whether the pixel of the largest absolute credit lies inside the true part.
+
+    Args:
+        part: broadcasts to the values: one mask may serve all channels.
+
+    Raises:
+        ValueError: it does not.
+    """
+    return _spread(part, values).flatten(1).gather(1, values.abs().flatten(1).argmax(dim=1, keepdim=True))[:, 0]
+
+
+def _spread(part: Tensor, values: Tensor) -> Tensor:
+    try:
+        return part.expand_as(values)
+    except RuntimeError:
+        raise ValueError(f"part of shape {tuple(part.shape)} does not broadcast to a map of {tuple(values.shape)}.") from None
 
 
 def area_share(part: Bool[Tensor, "B *shape"]) -> Float[Tensor, " B"]:

@@ -278,3 +278,17 @@ def test_a_layer_that_is_called_twice_is_refused(images):
 def test_a_unit_that_is_not_there_is_refused(network, images):
     with pytest.raises(ValueError, match=r"unit=9 does not fit a layer with outputs of shape \(6, 6, 6\)"):
         attribute(network, images, 0, layer=network[4], unit=9)
+
+
+def test_guided_backpropagation_without_its_modules_is_refused(images):
+    class Functional(nn.Module):
+        def forward(self, x):
+            return torch.relu(x).flatten(1).sum(1, keepdim=True)
+
+    with pytest.raises(ValueError, match=r"modules nn\.ReLU"):
+        attribute(Functional(), images, 0, "guided backpropagation")
+
+
+def test_a_mask_that_does_not_fit_is_refused(network, images):
+    with pytest.raises(ValueError, match="does not broadcast"):
+        attribute(network, images, 0, "part ablation", mask=torch.zeros(5, 5, dtype=torch.long))

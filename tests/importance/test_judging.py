@@ -131,3 +131,15 @@ def test_deletion_starts_at_the_output_and_ends_at_the_baseline(linear, images):
     assert (curve <= judging.deletion_curve(linear, images, 0, order, 0.2, steps=10) + 1e-5).all()
     first = values.flatten(1).sort(dim=1, descending=True).values[:, :10].sum(dim=1)
     torch.testing.assert_close(curve[:, 0] - curve[:, 1], first, atol=1e-5, rtol=1e-4)
+
+
+def test_one_mask_serves_all_channels():
+    values = torch.zeros(2, 3, 4, 4)
+    values[:, 2, 1, 1], values[:, 0, 3, 3] = 3.0, -1.0
+    part = torch.zeros(2, 1, 4, 4, dtype=torch.bool)
+    part[0, :, 1, 1] = part[1, :, 3, 3] = True
+    assert judging.mass_in_part(values, part).tolist() == [0.75, 0.25]
+    assert judging.pointing_game(values, part).tolist() == [True, False]
+    for judge in (judging.mass_in_part, judging.pointing_game):
+        with pytest.raises(ValueError, match="does not broadcast"):
+            judge(values, part[..., :2])
