@@ -129,8 +129,10 @@ def _values(model, score, inputs, reference, method, layer, steps, quadrature, m
         case "input x gradient":
             return attr.InputXGradient(score).attribute(inputs)
         case "guided backpropagation":
-            if not any(isinstance(module, nn.ReLU) for module in model.modules()):
-                raise ValueError("Guided backpropagation acts on modules nn.ReLU, of which this model has none; take another method.")
+            if not any(isinstance(module, nn.ReLU) for module in model.modules()) and _rectifies(score(inputs.clone().requires_grad_())):
+                raise ValueError(
+                    "Guided backpropagation acts on modules nn.ReLU; this model calls relu as a function. Take another method."
+                )
             return attr.GuidedBackprop(_Scalar(model, score)).attribute(inputs)
         case "integrated gradients":
             # Accumulated over steps in pieces of `rows` images.
@@ -183,6 +185,20 @@ def _channel_ablation(score: Score, layer: nn.Module, inputs: Tensor) -> Tensor:
     channels = torch.arange(shape[1], device=inputs.device).view(1, -1, *[1] * (len(shape) - 2)).expand(1, *shape[1:])
     drop = LayerFeatureAblation(score, layer).attribute(inputs, layer_mask=channels)
     return drop / max(1, shape[2:].numel())
+
+
+def _rectifies(output: Tensor) -> bool:
+    """Whether a ReLU is among the operations that made a tensor."""
+    waiting, seen = [output.grad_fn], set()
+    while waiting:
+        step = waiting.pop()
+        if step is None or step in seen:
+            continue
+        if step.name().startswith("Relu"):
+            return True
+        seen.add(step)
+        waiting += [before for before, _ in step.next_functions]
+    return False
 
 
 class _Scalar(nn.Module):
