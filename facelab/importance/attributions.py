@@ -130,9 +130,7 @@ def _values(model, score, inputs, reference, method, layer, steps, quadrature, m
             return attr.InputXGradient(score).attribute(inputs)
         case "guided backpropagation":
             if not any(isinstance(module, nn.ReLU) for module in model.modules()) and _rectifies(score(inputs.clone().requires_grad_())):
-                raise ValueError(
-                    "Guided backpropagation acts on modules nn.ReLU; this model calls relu as a function. Take another method."
-                )
+                raise ValueError("Guided backpropagation acts on modules nn.ReLU; this model calls relu as a function; take another.")
             return attr.GuidedBackprop(_Scalar(model, score)).attribute(inputs)
         case "integrated gradients":
             # Accumulated over steps in pieces of `rows` images.
