@@ -1,12 +1,13 @@
 """Which channels of a traced network live and die together, and where in it each of them is found.
 
 Every output channel of a layer gets a label, which follows it through whatever keeps channels apart (activations that keep zero,
-pooling, normalisation by batch statistics, flattening, concatenation). Adding two tensors ties the labels of both: if a channel of
-the sum is to be zero, it must be zero in every summand.
+pooling, normalisation by batch statistics, factors, flattening, concatenation). Adding two tensors ties the labels of both: if a
+channel of the sum is to be zero, it must be zero in every summand.
 """
 
 import operator
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from facelab.importance.networks import LAYERS, NORMS
+from facelab.importance.networks import LAYERS, NORMS, channel_axis
 
 # what maps a channel of zeros to a channel of zeros, and looks at no other channel
 ELEMENTWISE: set = {
@@ -30,6 +31,7 @@ SPATIAL: set = {
     *(F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.interpolate),
 }
 ADD = {operator.add, torch.add, "add"}
+MULTIPLY = {operator.mul, torch.mul, "mul"}
 FLATTEN = {nn.Flatten, torch.flatten, "flatten"}
 MEAN = {torch.mean, "mean"}
 
@@ -106,6 +108,12 @@ class Labels:
                 self._tie(source[1], other[1])
                 return source
             return None
+        if what in MULTIPLY and not node.kwargs and 1 <= len(inputs) <= 2:  # zero times anything is zero
+            factors = [self.of[part] for part in inputs if part in self.of and self.values[part].ndim == value.ndim]
+            factors = [(axis, labels) for axis, labels in factors if value.shape[axis] == len(labels)]
+            if len(factors) == 2 and factors[0][0] == factors[1][0]:
+                self._tie(factors[0][1], factors[1][1])
+            return factors[0] if factors else None
         if what is torch.cat:
             axis = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else 0) % value.ndim
             parts = [self.of.get(part, (axis, np.full(self.values[part].shape[axis], -1))) for part in inputs]
@@ -139,6 +147,38 @@ class Labels:
             units.append(Unit(layers, places[layers[0]][0], places))
         order = {name: i for i, name in enumerate(self.first)}
         return sorted(units, key=lambda unit: (order[unit.layers[0]], unit.channel))
+
+
+@contextmanager
+def replaced(modules: Mapping[str, nn.Module], weights: Mapping[str, Tensor], units: Sequence[Unit] = ()) -> Iterator[None]:
+    """Layers with other weights for a while.
+
+    Args:
+        modules, weights: by name.
+        units: if given, filters whose weights are all zero are gone: their biases are zero too, and so are the batch norms behind them.
+    """
+    gone: dict[str, set[int]] = {}
+    for name, weight in weights.items() if units else ():
+        filters = weight.movedim(channel_axis(modules[name]), 0).flatten(1)
+        gone[name] = set((filters == 0).all(1).nonzero()[:, 0].tolist())
+    for unit in units:
+        if all(set(unit.members[layer]) <= gone.get(layer, set()) for layer in unit.layers):
+            for name in unit.members.keys() - set(unit.layers):
+                gone.setdefault(name, set()).update(unit.members[name])
+    changes = {(name, "weight"): weight for name, weight in weights.items()}
+    for name, positions in gone.items():
+        for part in ("bias",) if name in weights else ("weight", "bias"):
+            values = getattr(modules[name], part, None)
+            if positions and values is not None:
+                changes[name, part] = values.detach().index_fill(0, torch.tensor(sorted(positions), device=values.device), 0)
+    kept = {place: getattr(modules[place[0]], place[1]) for place in changes}
+    try:
+        for (name, part), values in changes.items():
+            setattr(modules[name], part, nn.Parameter(values, requires_grad=False))
+        yield
+    finally:
+        for (name, part), values in kept.items():
+            setattr(modules[name], part, values)
 
 
 def is_depthwise(module: nn.Module) -> bool:

@@ -25,7 +25,7 @@ from torch import Tensor, fx, nn
 from torch.fx.node import map_arg
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from facelab.importance.channels import ADD, FLATTEN, MEAN, Labels, Unit, is_depthwise, operation
+from facelab.importance.channels import ADD, FLATTEN, MEAN, Labels, Unit, is_depthwise, operation, replaced
 from facelab.importance.networks import LAYERS, NORMS, layers
 
 CONVOLUTIONS: dict[type, Callable] = {nn.Conv1d: F.conv1d, nn.Conv2d: F.conv2d, nn.Conv3d: F.conv3d}
@@ -269,19 +269,19 @@ class Incremental:
         for rows in changed.split(plan.rows) if len(changed) else ():
             yield rows, self._run(plan, rows, cuts)
 
-    def reweighted(self, weights: Mapping[str, Tensor]) -> Iterator[tuple[Tensor, Any]]:
-        """Outputs with other weights in some layers: (indices of samples, their outputs) for all samples."""
+    def reweighted(self, weights: Mapping[str, Tensor], prune: bool = False) -> Iterator[tuple[Tensor, Any]]:
+        """Outputs with other weights in some layers: (indices of samples, their outputs) for all samples.
+
+        With `prune`, filters whose weights are all zero are gone, biases and shifts of batch norms included.
+        """
         plan = self.plan(tuple(weights))
-        kept = {name: self.modules[name].weight for name in weights}
-        try:
-            for name, weight in weights.items():
-                factor = self.scale[name].view(-1, *[1] * (weight.ndim - 1)) if name in self.scale else 1
-                self.modules[name].weight = nn.Parameter(weight * factor, requires_grad=False)
+        scaled = {
+            name: weight * self.scale[name].view(-1, *[1] * (weight.ndim - 1)) if name in self.scale else weight
+            for name, weight in weights.items()
+        }
+        with replaced(self.modules, scaled, self.units if prune else ()):
             for rows in torch.arange(self.samples, device=self.values[self.input].device).split(plan.rows):
                 yield rows, self._run(plan, rows, {})
-        finally:
-            for name, weight in kept.items():
-                self.modules[name].weight = weight
 
     def _run(self, plan: "_Plan", rows: Tensor, cuts: Mapping[fx.Node, Cut]):
         return _Run(self, plan, rows, cuts).outputs()

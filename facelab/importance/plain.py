@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from facelab.importance.channels import Unit
+from facelab.importance.channels import Unit, replaced
 from facelab.importance.networks import LAYERS, NORMS, layers
 
 
@@ -54,16 +54,10 @@ class Plain:
             for hook in hooks:
                 hook.remove()
 
-    def reweighted(self, weights: Mapping[str, Float[Tensor, "..."]]) -> Iterator[tuple[Tensor, Any]]:
-        """Outputs with other weights in some layers: (indices of samples, their outputs)."""
-        kept = {name: self.modules[name].weight for name in weights}
-        try:
-            for name, weight in weights.items():
-                self.modules[name].weight = nn.Parameter(weight, requires_grad=False)
+    def reweighted(self, weights: Mapping[str, Float[Tensor, "..."]], prune: bool = False) -> Iterator[tuple[Tensor, Any]]:
+        """Outputs with other weights in some layers: (indices of samples, their outputs); `prune` as in `Incremental`."""
+        with replaced(self.modules, weights, self.units if prune else ()):
             yield torch.arange(len(self.inputs), device=self.inputs.device), self.root(self.inputs)
-        finally:
-            for name, weight in kept.items():
-                self.modules[name].weight = weight
 
 
 def _tied_units(model: nn.Module, called: Mapping[str, int], example: Tensor) -> list[Unit]:

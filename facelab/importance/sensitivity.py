@@ -219,7 +219,7 @@ def scores_after(network: Incremental | Plain, item: Item, targets: Tensor, scor
         outputs = network.without(item)
     else:
         weights = item.weights(network, seed)
-        outputs = network.reweighted(weights) if weights else iter(())
+        outputs = network.reweighted(weights, prune=item.family == "pruning") if weights else iter(())
     after = before.clone()
     for rows, output in outputs:
         after[rows] = one_per_sample(score(output, targets[rows]), rows).to(after.dtype)
@@ -233,8 +233,9 @@ def _work(payload: bytes, key: str, inputs: Tensor, targets: Tensor, first: int,
         torch.set_num_threads(1)
         try:
             if key not in _loaded:
-                model, example, score, items, seed = cloudpickle.loads(payload)
-                log.setLevel(logging.ERROR)  # whether it can be traced was said where the sweep began
+                (model, example, score, items, seed), caller = cloudpickle.loads(payload)
+                if caller != os.getpid():
+                    log.setLevel(logging.ERROR)  # whether it can be traced was said where the sweep began
                 _loaded.clear()
                 _loaded[key] = load_network(model, example), score, items, seed
             network, score, items, seed = _loaded[key]
@@ -312,6 +313,10 @@ class _Sweep:
         if not np.isfinite(self.before).all():
             first = int(np.flatnonzero(~np.isfinite(self.before))[0])
             raise ValueError(f"The score of sample {first} is {self.before[first]} before any change; it must be a finite number.")
+        broken = ~np.isfinite(self.after)
+        if broken.any():  # a network that faults have broken says nothing: the lowest score there is
+            self.after[broken] = min(self.before.min(), self.after[~broken].min(initial=np.inf))
+            log.warning("%d of %d scores after changes were no finite number; they count as the lowest one.", broken.sum(), broken.size)
 
     def _slices(self) -> list[tuple[int, int]]:
         """Items that make a task: enough work to be worth the evaluation that each task begins with, and its way to a worker."""
@@ -428,7 +433,7 @@ def _pickled(model: nn.Module, *others: Any) -> bytes:
     for module in registered:
         cloudpickle.register_pickle_by_value(module)
     try:
-        return cloudpickle.dumps((model, *others))
+        return cloudpickle.dumps(((model, *others), os.getpid()))
     finally:
         for module in registered:
             cloudpickle.unregister_pickle_by_value(module)

@@ -88,6 +88,11 @@ def test_ties_are_those_of_the_dependency_graph(name):
     assert by_gradient == {(unit.name, unit.channel): unit.members for unit in Incremental(model, INPUTS[:2]).units}
 
 
+def test_a_factor_does_not_untie_the_summands():
+    network = Incremental(lively(NETS["Squeezing"]()), INPUTS[:2])
+    assert {unit.name for unit in network.units} == {"stem+conv+last", "down", "up", "head"}
+
+
 def test_a_sum_is_zero_without_its_channel():
     model = lively(Residual((4,), 2))
     network = Incremental(model, INPUTS[:2])

@@ -19,6 +19,8 @@ from torch import nn
 
 from facelab.blocks import seeded
 from facelab.importance import sensitivity
+from facelab.importance.budgets import pruned
+from facelab.importance.networks import folded
 from facelab.importance.perturbations import FAMILIES, generator_of
 from facelab.importance.scores import accuracy, evaluate, log_likelihood
 from facelab.importance.sensitivity import ablate_channels, measure_layers
@@ -50,6 +52,13 @@ def plain_drop(model, change):
     return float(evaluate(model, LOADER, log_likelihood).double().mean() - evaluate(changed, LOADER, log_likelihood).double().mean())
 
 
+def norm_of(layer):
+    """Name of the batch norm behind a layer of `Residual`."""
+    norms = {"stem": "norm", "skip.0": "skip.1", "conv1": "norm1", "conv2": "norm2"}
+    head, tail = next((layer.removesuffix(tail), tail) for tail in norms if layer.endswith(tail))
+    return head + norms[tail]
+
+
 @pytest.mark.slow
 def test_layers_one_by_one(model):
     table = measure(model)
@@ -62,8 +71,11 @@ def test_layers_one_by_one(model):
             weights = [layer.weight for layer in layers]
             if row.family == "pruning":
                 norms = sum(weight.flatten(1).square().sum(1) for weight in weights)
-                for weight in weights:
-                    weight[norms.argsort()[: round(row.level * len(norms))]] = 0
+                gone = norms.argsort()[: round(row.level * len(norms))]
+                for name, layer in zip(row.layer.split("+"), layers, strict=True):
+                    norm = changed.get_submodule(norm_of(name)) if name != "head" else layer
+                    for parameter in (layer.weight, norm.weight, norm.bias):
+                        parameter[gone] = 0
             else:
                 generator = generator_of(0, row.layer, row.family, row.level, row.draw)
                 weights[0].copy_(FAMILIES[row.family](weights[0], row.level, generator))
@@ -77,16 +89,34 @@ def test_ablations_one_by_one(model):
     assert len(table) == 2 * 4 + 4 + 2 * 8 + 8 + 4
     tied = table[table.layer.str.contains(r"\+")]
     assert len(tied) == 4 + 8 and (tied["drop"] != 0).all()
-    norms = {"stem": "norm", "skip.0": "skip.1", "conv1": "norm1", "conv2": "norm2"}
     for row in table[table.layer != "head"].itertuples():
 
         def change(changed, row=row):
             for name in row.layer.split("+"):
-                head, tail = next((name.removesuffix(tail), tail) for tail in norms if name.endswith(tail))
-                norm = changed.get_submodule(head + norms[tail])
+                norm = changed.get_submodule(norm_of(name))
                 norm.weight[row.channel] = norm.bias[row.channel] = 0
 
         assert row.drop == pytest.approx(plain_drop(model, change), rel=1e-5, abs=1e-6)
+
+
+def test_pruning_measured_is_pruning_applied(model):
+    flat = folded(model, LOADER[0][0])
+    table = measure(flat, families=("pruning",), levels={"pruning": (0.5,)})
+    before = evaluate(flat, LOADER, log_likelihood).double().mean()
+    for row in table.itertuples():
+        after = evaluate(pruned(flat, {row.layer: 0.5}), LOADER, log_likelihood).double().mean()
+        assert row.drop == pytest.approx(float(before - after), rel=1e-5, abs=1e-6)
+
+
+def test_a_network_that_faults_have_broken_has_the_lowest_score(model, caplog):
+    def fragile(outputs, targets):
+        scores = log_likelihood(outputs, targets)
+        return scores.where(scores > -3, torch.nan)
+
+    with caplog.at_level("WARNING"):
+        table = measure(model, score=fragile, families=("noise",), levels={"noise": (0.1, 20)})
+    assert "no finite number" in caplog.text
+    assert np.isfinite(table[["after", "drop", "low", "high", "rank"]]).all(axis=None)
 
 
 def test_level_zero_drops_exactly_nothing(model):

@@ -65,6 +65,22 @@ class Preactivated(nn.Module):
         return self.head(F.adaptive_avg_pool2d(self.conv2(torch.relu(self.norm2(x))), 1).flatten(1))
 
 
+class Squeezing(nn.Module):
+    """A residual addition of a product with a gate (squeeze and excitation), and a scaled one."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.conv = nn.Conv2d(1, 6, 3, padding=1), nn.Conv2d(6, 6, 3, padding=1)
+        self.down, self.up, self.last, self.head = nn.Linear(6, 3), nn.Linear(3, 6), nn.Conv2d(6, 6, 3, padding=1), nn.Linear(6, 4)
+
+    def forward(self, x):
+        x = F.relu(self.stem(x))
+        branch = F.relu(self.conv(x))
+        gate = torch.sigmoid(self.up(F.relu(self.down(branch.mean((2, 3))))))
+        x = F.relu(x + branch * gate[:, :, None, None])
+        return self.head((x + 0.5 * self.last(x)).mean((2, 3)))
+
+
 class Hourglass(nn.Module):
     """Like DeCaFA: skip by concatenation, upsampling, a spatial softmax whose maps multiply the features of a second stage."""
 
@@ -112,7 +128,7 @@ class Stubborn(nn.Module):
         return self.net(x) if x.mean() < 1e9 else self.net(-x)
 
 
-NETS = {net.__name__: net for net in (Plain, Residual, Preactivated, Hourglass, Mixer)}
+NETS = {net.__name__: net for net in (Plain, Residual, Preactivated, Squeezing, Hourglass, Mixer)}
 
 
 def lively(model: nn.Module, seed: int = 0) -> nn.Module:
