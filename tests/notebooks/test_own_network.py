@@ -1,0 +1,101 @@
+"""The importance notebooks on a network and data that are not ours: a file as a user would write it, run from start to end."""
+
+import re
+
+import nbformat
+import pytest
+
+from facelab import running
+
+MINE = '''
+"""Which of two Gaussian blobs? Nothing of facelab in here."""
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(inplace=True), nn.MaxPool2d(2))
+        self.body = nn.Conv2d(6, 6, 3, padding=1)
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, x):
+        x = self.encoder(x)
+        x = torch.relu(x + self.body(x))
+        return self.head(x.mean(dim=(2, 3)))
+
+
+def samples(count, seed):
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(3, (count,), generator=generator)
+    images = torch.rand(count, 3, 10, 10, generator=generator)
+    images[torch.arange(count), labels] += 0.3
+    return images, labels
+
+
+def build():
+    torch.manual_seed(0)
+    net, (images, labels) = Net(), samples(256, 0)
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-2)
+    for _ in range(60):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(net(images), labels).backward()
+        optimizer.step()
+    return net.eval()
+
+
+def loaders():
+    data = torch.utils.data
+    return tuple(data.DataLoader(data.TensorDataset(*samples(count, seed)), batch_size=32) for count, seed in ((128, 0), (96, 1)))
+
+
+def nothing():
+    return []
+'''
+NOTEBOOKS = [slug for slug in ("attribution", "safer") if slug in {notebook.slug for notebook in running.discover()}]
+
+
+@pytest.fixture(scope="module")
+def mine(tmp_path_factory):
+    path = tmp_path_factory.mktemp("user") / "mine.py"
+    path.write_text(MINE, encoding="utf-8")
+    return path
+
+
+def run(slug, mine, tmp_path, **functions):
+    notebook = running.read(next(notebook.path for notebook in running.discover() if notebook.slug == slug))
+    parameters = {key: f"{mine}:{name}" for key, name in functions.items()}
+    return running.run(notebook, parameters, output=tmp_path, environment={"OMP_NUM_THREADS": "1"})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("slug", NOTEBOOKS)
+def test_it_runs_on_a_network_of_the_user(slug, mine, tmp_path):
+    result = run(slug, mine, tmp_path, model="build", data="loaders")
+    assert not result.error, result.error
+    assert all(claim["verdict"] != "not met" for claim in result.claims)
+    printed = "\n".join(
+        str(output.get("text", ""))
+        + "".join(output.get("data", {}).get("text/html", ""))
+        + str(output.get("data", {}).get("text/plain", ""))
+        for cell in nbformat.read(result.copy, as_version=4).cells
+        for output in cell.get("outputs", [])
+    )
+    assert "encoder.0" in printed, "a layer of the user's network is shown by its name"
+    assert not re.search(r"\w*Warning\b", printed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("slug", NOTEBOOKS)
+@pytest.mark.parametrize(
+    ("functions", "sentence"),
+    [
+        ({"model": "bild", "data": "loaders"}, 'has no function "bild"'),
+        ({"model": "build", "data": "nothing"}, "is empty"),
+    ],
+    ids=["no such function", "empty loader"],
+)
+def test_what_does_not_fit_is_said(slug, functions, sentence, mine, tmp_path):
+    result = run(slug, mine, tmp_path, **functions)
+    assert "DoesNotFit" in result.error and sentence in result.error
