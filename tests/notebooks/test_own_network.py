@@ -1,4 +1,6 @@
-"""The importance notebooks look into a network that is not ours."""
+"""The importance notebooks on a network and data that are not ours: a file as a user would write it, run from start to end."""
+
+import re
 
 import nbformat
 import pytest
@@ -7,48 +9,96 @@ from facelab import running
 
 pytestmark = pytest.mark.slow
 
-STRANGER = """
+MINE = '''
+"""Which channel is the brightest? Nothing of facelab in here."""
 import torch
 from torch import nn
 
 
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(inplace=True), nn.MaxPool2d(2))
+        self.body = nn.Conv2d(6, 6, 3, padding=1)
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, x):
+        x = self.encoder(x)
+        x = torch.relu(x + self.body(x))
+        return self.head(x.mean(dim=(2, 3)))
+
+
+def samples(count, seed):
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(3, (count,), generator=generator)
+    images = torch.rand(count, 3, 14, 10, generator=generator)
+    images[torch.arange(count), labels] += 0.3
+    return images, labels
+
+
 def build():
     torch.manual_seed(0)
-    layers = [nn.Conv2d(3, 6, 5, stride=2), nn.BatchNorm2d(6), nn.ReLU(inplace=True), nn.Conv2d(6, 8, 3), nn.Sigmoid()]
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5))
+    net, (images, labels) = Net(), samples(256, 0)
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-2)
+    for _ in range(60):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(net(images), labels).backward()
+        optimizer.step()
+    return net.eval()
 
 
 def loaders():
-    generator = torch.Generator().manual_seed(1)
-    pictures, classes = torch.randn(24, 3, 40, 32, generator=generator), torch.randint(0, 5, (24,), generator=generator)
-    return torch.utils.data.DataLoader(torch.utils.data.TensorDataset(pictures, classes), batch_size=8)
-"""
+    data = torch.utils.data
+    return tuple(data.DataLoader(data.TensorDataset(*samples(count, seed)), batch_size=32) for count, seed in ((128, 0), (96, 1)))
 
 
-@pytest.fixture
-def stranger(tmp_path):
-    (tmp_path / "stranger.py").write_text(STRANGER)
-    return f"{tmp_path / 'stranger.py'}:"
+def nothing():
+    return []
+'''
 
 
-def attribution():
-    return next(notebook for notebook in running.discover() if notebook.slug == "attribution")
+@pytest.fixture(scope="module")
+def mine(tmp_path_factory):
+    path = tmp_path_factory.mktemp("user") / "mine.py"
+    path.write_text(MINE, encoding="utf-8")
+    return path
 
 
-def printed(result):
-    cells = nbformat.read(result.copy, as_version=4).cells
-    return "\n".join(output.get("text", "") for cell in cells for output in cell.get("outputs", []))
+def run(slug, mine, tmp_path, **functions):
+    notebook = next(notebook for notebook in running.discover() if notebook.slug == slug)
+    parameters = {key: f"{mine}:{name}" for key, name in functions.items()}
+    return running.run(notebook, parameters, output=tmp_path, environment={"OMP_NUM_THREADS": "1"})
 
 
-def test_attribution_of_a_strangers_network(stranger, tmp_path):
-    result = running.run(attribution(), {"model": stranger + "build", "data": stranger + "loaders"}, output=tmp_path)
-    assert not result.error and not result.unmet
-    text = printed(result)
-    assert "Left out, as they need exact truth" in text
-    assert "Sequential, 16 inputs of shape (3, 40, 32)" in text
+@pytest.mark.parametrize(
+    ("slug", "shown"),
+    [("attribution", ["Net, 16 inputs of shape (3, 14, 10)", "Left out, as they need exact truth"]), ("safer", ["encoder.0"])],
+    ids=["attribution", "safer"],
+)
+def test_it_runs_on_a_network_of_the_user(slug, shown, mine, tmp_path):
+    result = run(slug, mine, tmp_path, model="build", data="loaders")
+    assert not result.error, result.error
+    assert not result.unmet
+    printed = "\n".join(
+        str(output.get("text", ""))
+        + "".join(output.get("data", {}).get("text/html", ""))
+        + str(output.get("data", {}).get("text/plain", ""))
+        for cell in nbformat.read(result.copy, as_version=4).cells
+        for output in cell.get("outputs", [])
+    )
+    assert all(words in printed for words in shown)
+    assert not re.search(r"\w*Warning\b", printed)
 
 
-def test_what_does_not_fit_is_said_at_once_in_a_sentence(stranger, tmp_path):
-    result = running.run(attribution(), {"model": stranger + "built", "data": stranger + "loaders"}, output=tmp_path)
-    assert 'has no function "built"; it has: build, loaders' in result.error
+@pytest.mark.parametrize(
+    ("slug", "functions", "sentence"),
+    [
+        ("attribution", {"model": "bild", "data": "loaders"}, 'has no function "bild"; it has: '),
+        ("safer", {"model": "build", "data": "nothing"}, "is empty"),
+    ],
+    ids=["attribution: no such function", "safer: empty loader"],
+)
+def test_what_does_not_fit_is_said_at_once(slug, functions, sentence, mine, tmp_path):
+    result = run(slug, mine, tmp_path, **functions)
+    assert sentence in result.error
     assert result.seconds < 45
