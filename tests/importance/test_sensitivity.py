@@ -260,7 +260,7 @@ def test_a_class_from_a_file_that_workers_cannot_import(tmp_path):
     finally:
         del sys.modules["stranger"]
     (tmp_path / "payload").write_bytes(payload)
-    code = "import pickle, sys; print(type(pickle.load(open(sys.argv[1], 'rb'))[0]).__name__)"
+    code = "import pickle, sys; print(type(pickle.load(open(sys.argv[1], 'rb'))[0][0]).__name__)"
     run = [sys.executable, "-c", code, str(tmp_path / "payload")]
     environment = os.environ | {"PYTHONPATH": str(Path.cwd())}
     assert subprocess.run(run, capture_output=True, text=True, check=True, cwd=tmp_path, env=environment).stdout.strip() == "Own"
