@@ -16,19 +16,20 @@ from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from joblib import Parallel, delayed
 from joblib.externals.loky import get_reusable_executor
-from lightning_fabric import Fabric
-from lightning_fabric.strategies import DDPStrategy
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from facelab.blocks import seeded
+
+if TYPE_CHECKING:  # four seconds that only a training needs
+    from lightning_fabric import Fabric
 
 Batch = dict[str, Tensor] | tuple[Tensor, ...]
 Loss = Callable[[nn.Module, Batch, torch.Generator], Tensor]
@@ -111,6 +112,9 @@ def fit(
         ValueError: tensors of different lengths or none, or a checkpoint of another run.
         FloatingPointError: the loss became infinite or not a number.
     """
+    from lightning_fabric import Fabric
+    from lightning_fabric.strategies import DDPStrategy
+
     tensors = list(data.values()) if isinstance(data, Mapping) else list(data)
     lengths = {len(tensor) for tensor in tensors}
     if len(lengths) != 1 or 0 in lengths:
@@ -130,7 +134,7 @@ def fit(
     return history
 
 
-def _train(fabric: Fabric, model, loss, data, run, evaluate, every, folder, checkpoint_every, show, name):
+def _train(fabric: "Fabric", model, loss, data, run, evaluate, every, folder, checkpoint_every, show, name):
     """The loop, in each process; returns the history and, if there are several processes, the weights as arrays."""
     model.to(memory_format=torch.channels_last)  # 1.2 times faster convolutions on the CPU
     optimizer = torch.optim.Adam(model.parameters(), lr=run["learning_rate"])

@@ -32,7 +32,7 @@ CONVOLUTIONS: dict[type, Callable] = {nn.Conv1d: F.conv1d, nn.Conv2d: F.conv2d, 
 LINEAR: set = {nn.AvgPool1d, nn.AvgPool2d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.Identity, nn.Dropout, nn.Dropout2d}
 LINEAR |= {F.avg_pool1d, F.avg_pool2d, F.adaptive_avg_pool1d, F.adaptive_avg_pool2d} | FLATTEN | MEAN
 IN_PLACE = {operator.iadd: operator.add, operator.isub: operator.sub, operator.imul: operator.mul, F.relu_: F.relu, torch.relu_: torch.relu}
-ROWS_BYTES = 1 << 20  # a value of the rows that run together: what fits into the cache of a core
+ROWS_BYTES = 1 << 21  # a value of the rows that run together: what fits into the cache of a core
 
 
 class NotTraceable(Exception):
@@ -99,6 +99,9 @@ class Incremental:
             self.bytes = {node: value.nbytes // len(example) for node, value in self.values.items() if isinstance(value, Tensor)}
             self._first = {str(node.target): labels.tolist() for node, (_, labels) in self.labels.items() if node.op == "call_module"}
             self.scale = self._fold()
+            for module in self.modules.values():
+                if isinstance(module, nn.Conv2d):  # as the values are kept, or every call would turn the weights round
+                    module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)
             self.values = {}
         self._plans: dict[tuple, _Plan] = {}
 
