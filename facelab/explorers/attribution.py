@@ -17,7 +17,8 @@ from facelab.explorers.subject import checked, displayable
 from facelab.importance.attributions import LAYER_METHODS, METHODS, attribute
 from facelab.importance.judging import mass_in_part
 from facelab.importance.paths import QUADRATURES
-from facelab.importance.targets import Target, evaluating, scalar
+from facelab.importance.scores import evaluating
+from facelab.importance.targets import Target, scalar
 from facelab.pictures.attributions import Account, sheet_corner, show_attribution
 from facelab.pictures.style import as_array
 

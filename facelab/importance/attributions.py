@@ -6,6 +6,7 @@ Selvaraju et al. 2017 (Grad-CAM, arXiv:1610.02391); Zeiler, Fergus 2014 (occlusi
 
 import copy
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +15,8 @@ from torch import Tensor, nn
 
 from facelab.importance import exact
 from facelab.importance.paths import QUADRATURES
-from facelab.importance.targets import Score, Target, baseline_like, evaluating, layer_name, layer_output, neuron, scalar
+from facelab.importance.scores import evaluating
+from facelab.importance.targets import Score, Target, baseline_like, layer_name, layer_output, neuron, scalar
 
 METHODS = {
     "saliency": "Which pixels would change the output if they were nudged now?",
@@ -129,7 +131,7 @@ def _values(model, score, inputs, reference, method, layer, steps, quadrature, m
         case "input x gradient":
             return attr.InputXGradient(score).attribute(inputs)
         case "guided backpropagation":
-            if not any(isinstance(module, nn.ReLU) for module in model.modules()) and _rectifies(score(inputs.clone().requires_grad_())):
+            if _rectifiers(score(inputs.clone().requires_grad_())) > _calls(model, nn.ReLU, lambda: score(inputs)):
                 raise ValueError("Guided backpropagation acts on modules nn.ReLU; this model calls relu as a function; take another.")
             return attr.GuidedBackprop(_Scalar(model, score)).attribute(inputs)
         case "integrated gradients":
@@ -145,6 +147,8 @@ def _values(model, score, inputs, reference, method, layer, steps, quadrature, m
             options = dict(n_steps=steps, method="riemann_trapezoid", internal_batch_size=rows if steps * len(inputs) > rows else None)
             return attr.LayerConductance(score, layer).attribute(inputs, reference, **options)
         case "grad-cam":
+            if layer_output(score, layer, inputs).ndim < 3 or isinstance(layer, nn.Linear):
+                raise ValueError("Grad-CAM weighs the maps of a convolution; this layer has none; take 'conductance'.")
             return attr.LayerGradCam(score, layer).attribute(inputs, relu_attributions=True)
         case "channel ablation":
             return _channel_ablation(score, layer, inputs)
@@ -177,26 +181,43 @@ def part_ablation(
 
 def _channel_ablation(score: Score, layer: nn.Module, inputs: Tensor) -> Tensor:
     """The drop of the score when a channel is zero, spread evenly over the places of the channel."""
-    from captum.attr import LayerFeatureAblation
+    with torch.no_grad():
+        output, before = layer_output(score, layer, inputs), score(inputs)
+    axis = output.ndim - 1 if isinstance(layer, nn.Linear) else 1  # a linear layer on tokens counts its channels last
+    drops = []
+    for channel in range(output.shape[axis]):
+        cut = layer.register_forward_hook(lambda module, arguments, found, c=channel: found.index_fill(axis, torch.tensor(c), 0))
+        try:
+            with torch.no_grad():
+                drops.append(before - score(inputs))
+        finally:
+            cut.remove()
+    places = output[0].numel() // output.shape[axis]
+    drop = torch.stack(drops, dim=1).view(len(inputs), -1, *[1] * (output.ndim - 2)).movedim(1, axis)
+    return (drop / places).expand_as(output)
 
-    shape = layer_output(score, layer, inputs).shape
-    channels = torch.arange(shape[1], device=inputs.device).view(1, -1, *[1] * (len(shape) - 2)).expand(1, *shape[1:])
-    drop = LayerFeatureAblation(score, layer).attribute(inputs, layer_mask=channels)
-    return drop / max(1, shape[2:].numel())
 
-
-def _rectifies(output: Tensor) -> bool:
-    """Whether a ReLU is among the operations that made a tensor."""
+def _rectifiers(output: Tensor) -> int:
+    """How many ReLUs are among the operations that made a tensor."""
     waiting, seen = [output.grad_fn], set()
     while waiting:
         step = waiting.pop()
-        if step is None or step in seen:
-            continue
-        if step.name().startswith("Relu"):
-            return True
-        seen.add(step)
-        waiting += [before for before, _ in step.next_functions]
-    return False
+        if step is not None and step not in seen:
+            seen.add(step)
+            waiting += [before for before, _ in step.next_functions]
+    return sum(step.name().startswith("Relu") for step in seen)
+
+
+def _calls(model: nn.Module, kind: type[nn.Module], run: Callable[[], object]) -> int:
+    """How often modules of a kind are called when `run` runs."""
+    calls: list[nn.Module] = []
+    hooks = [module.register_forward_hook(lambda m, *_: calls.append(m)) for module in model.modules() if isinstance(module, kind)]
+    try:
+        run()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return len(calls)
 
 
 class _Scalar(nn.Module):

@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from facelab.importance.networks import LAYERS, channel_axis
+from facelab.importance.networks import LAYERS, NORMS, channel_axis, outputs_of
 from facelab.importance.perturbations import bit_swaps, generator_of, quantisation
 
 HIGHEST_RATIO = 0.9
@@ -68,8 +68,10 @@ def bits(
         lowest, highest: of a layer.
 
     Raises:
-        ValueError: an average outside lowest..highest.
+        ValueError: an average outside lowest..highest, or importances that are all negative.
     """
+    if max(importance.values()) < 0:
+        raise ValueError("Bits need a predicted loss, and all importances are negative; rank what has no scale of its own.")
     if not lowest <= average_bits <= highest:
         raise ValueError(f"An average of {average_bits} bits is impossible; choose {lowest} to {highest}.")
     weights = {name: model.get_submodule(name).weight.detach() for name in importance}
@@ -102,9 +104,11 @@ def protected(importance: Mapping[str, float], sizes: Mapping[str, float], budge
     """Layers to protect from faults: most importance per weight first, as long as they fit into a share `budget` of all weights.
 
     Raises:
-        ValueError: other layers in both, or a budget outside 0..1.
+        ValueError: other layers in both, a negative importance, or a budget outside 0..1.
     """
     _same_layers(importance, sizes)
+    if min(importance.values()) < 0:
+        raise ValueError(f"Protection needs importances of at least 0 per weight; {min(importance.values())} is negative; rank them first.")
     if not 0 <= budget <= 1:
         raise ValueError(f"A protection budget of {budget} is impossible; choose a share from 0 to 1.")
     left, chosen = budget * sum(sizes.values()), []
@@ -143,7 +147,12 @@ def pruned(model: nn.Module, ratios: Mapping[str, float]) -> nn.Module:
     """A copy in which each layer's weakest filters (lowest norm) are zero, bias included: the same as without them.
 
     Tied layers (names joined by "+") lose the same channels, those of the lowest norm over all of them.
+
+    Raises:
+        ValueError: there are batch norms, whose shift would stay.
     """
+    if norms_left := [name for name, module in model.named_modules() if isinstance(module, NORMS)]:
+        raise ValueError(f"Behind a filter that is cut, the batch norm {norms_left[0]} would go on; fold it first (networks.folded).")
     result = copy.deepcopy(model)
     for name, ratio in ratios.items():
         modules = [result.get_submodule(part) for part in name.split("+")]
@@ -153,7 +162,7 @@ def pruned(model: nn.Module, ratios: Mapping[str, float]) -> nn.Module:
         for module, weight in zip(modules, filters, strict=True):
             weight[lowest] = 0
             if module.bias is not None:
-                module.bias.data[lowest] = 0  # type: ignore[operator, index, union-attr]
+                module.bias.data[outputs_of(lowest, module)] = 0  # type: ignore[operator, index, union-attr]
     return result
 
 

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from facelab.importance.networks import LAYERS, NORMS, channel_axis
+from facelab.importance.networks import LAYERS, NORMS, channel_axis, outputs_of
 
 # what maps a channel of zeros to a channel of zeros, and looks at no other channel
 ELEMENTWISE: set = {
@@ -68,6 +68,7 @@ class Labels:
         self.modules, self.values = modules, values
         self.of: dict[fx.Node, tuple[int, np.ndarray]] = {}
         self.parent: list[int] = []
+        self.unclear: list[str] = []  # additions of channels that are known to others that are not
         self.first: dict[str, int] = {}  # layer -> label of its channel 0; a layer that is called twice has the same ones
         for node in graph.nodes:
             if isinstance(values.get(node), Tensor):
@@ -107,7 +108,19 @@ class Labels:
             if source and other and source[0] == other[0] and self.values[inputs[0]].shape == self.values[inputs[1]].shape:
                 self._tie(source[1], other[1])
                 return source
+            if (source or other) and value.ndim > 1 and not any(part.op == "get_attr" for part in inputs):
+                self.unclear.append(node.name)
             return None
+        if what in ADD and len(inputs) == 1 and 0 in node.args and not node.kwargs:  # where `sum` begins
+            return source
+        if what is F.pad and source and len(inputs) == 1:
+            pad, behind = node.kwargs.get("pad", node.args[1] if len(node.args) > 1 else ()), 2 * (value.ndim - 1 - source[0])
+            before, after = pad[behind : behind + 2] if len(pad) > behind else (0, 0)
+            return source[0], np.concatenate([np.full(before, -1), source[1], np.full(after, -1)])
+        if what is operator.getitem and source and len(inputs) == 1 and value.ndim == self.values[inputs[0]].ndim:
+            index = node.args[1] if isinstance(node.args[1], tuple) else (node.args[1],)
+            whole = all(isinstance(part, slice) for part in index) and (len(index) <= source[0] or index[source[0]] == slice(None))
+            return source if whole else None
         if what in MULTIPLY and not node.kwargs and 1 <= len(inputs) <= 2:  # zero times anything is zero
             factors = [self.of[part] for part in inputs if part in self.of and self.values[part].ndim == value.ndim]
             factors = [(axis, labels) for axis, labels in factors if value.shape[axis] == len(labels)]
@@ -160,7 +173,7 @@ def replaced(modules: Mapping[str, nn.Module], weights: Mapping[str, Tensor], un
     gone: dict[str, set[int]] = {}
     for name, weight in weights.items() if units else ():
         filters = weight.movedim(channel_axis(modules[name]), 0).flatten(1)
-        gone[name] = set((filters == 0).all(1).nonzero()[:, 0].tolist())
+        gone[name] = set(outputs_of((filters == 0).all(1).nonzero()[:, 0], modules[name]).tolist())
     for unit in units:
         if all(set(unit.members[layer]) <= gone.get(layer, set()) for layer in unit.layers):
             for name in unit.members.keys() - set(unit.layers):

@@ -172,7 +172,7 @@ def criteria(
         samples: how many of the loader to use, the first ones.
         steps: nodes of the path integrals.
         seed: of random signs and noise.
-        network: its name in the table.
+        network: its name in the table; the name of its class if not given.
 
     Returns:
         columns `tables.CRITERIA_COLUMNS`; `attrs` say how it came about.
@@ -184,6 +184,7 @@ def criteria(
     if wrong:
         raise ValueError(f"There is no {wrong[0]}; kinds are {KINDS}, criteria {tuple(CRITERIA)}.")
     inputs, targets = first_samples(loader, samples)
+    network = network or type(model).__name__
     unit = unit_of(score)
     rows = []
     with evaluating(model):

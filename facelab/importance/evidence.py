@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vjp, vmap
 
 from facelab.blocks import seeded
-from facelab.importance.networks import layers
+from facelab.importance.networks import layers, tensors_in
 from facelab.importance.scores import Score, one_per_sample
 
 CHUNK = 32  # samples at a time: gradients per sample are as many as weights times this
@@ -50,6 +50,9 @@ class Evidence:
             raise ValueError(f"The score {name} cannot be differentiated; give one that can, such as log_likelihood.")
         return values
 
+    def _answers(self) -> Tensor:
+        return torch.cat([part.flatten(1) for part in tensors_in(self.model(self.inputs))], dim=1)
+
     @contextmanager
     def _watched(self, change: Callable[[str, Tensor], Tensor] | None = None) -> Iterator[list[tuple[str, Tensor, Tensor]]]:
         """Collects (layer, input, output) of every call inside; `change` replaces what goes on to the next layer."""
@@ -68,6 +71,15 @@ class Evidence:
         finally:
             for handle in handles:
                 handle.remove()
+
+    def _at_outputs(self, scores: Tensor, calls: list[tuple[str, Tensor, Tensor]]) -> list[Tensor]:
+        """Gradients of the scores at the outputs of the calls; what the score does not depend on has none, which is zero."""
+        for name, _, output in calls:
+            if len(output) != len(scores):
+                rows = f"{len(output)} rows for {len(scores)} samples"
+                raise ValueError(f"The layer {name} gives {rows}; figures per sample need the samples on the first axis of every layer.")
+        found = torch.autograd.grad(scores.sum(), [output for _, _, output in calls], allow_unused=True)
+        return [torch.zeros_like(output) if g is None else g for (_, _, output), g in zip(calls, found, strict=True)]
 
     def _by_weight(self, values: Tensor, **options) -> ByLayer:
         gradients = torch.autograd.grad(values, list(self.weights.values()), allow_unused=True, **options)
@@ -93,7 +105,7 @@ class Evidence:
         for inputs, targets in self._chunks():
             with self._watched() as calls:
                 scores = self._scores(inputs, targets)
-            at_outputs = torch.autograd.grad(scores.sum(), [output for _, _, output in calls])
+            at_outputs = self._at_outputs(scores, calls)
             per_sample: ByLayer = {}  # a layer that is called twice adds up before squaring
             for (name, given, _), gradient in zip(calls, at_outputs, strict=True):
                 per_sample = _added(per_sample, {name: _per_sample_gradient(self.modules[name], given, gradient)})
@@ -130,7 +142,7 @@ class Evidence:
         for inputs, targets in self._chunks():
             with self._watched() as calls:
                 scores = self._scores(inputs, targets)
-            gradients = torch.autograd.grad(scores.sum(), [output for _, _, output in calls])
+            gradients = self._at_outputs(scores, calls)
             for (name, _, a), g in zip(calls, gradients, strict=True):
                 a = a.detach()
                 gate = per_channel(self.modules[name], a * g)
@@ -151,7 +163,8 @@ class Evidence:
                     weight.data.copy_(node * whole)
                     gradient = torch.zeros_like(whole)
                     for inputs, targets in self._chunks():
-                        gradient += torch.autograd.grad(self._scores(inputs, targets).sum() / len(self.inputs), weight)[0]
+                        (part,) = torch.autograd.grad(self._scores(inputs, targets).sum() / len(self.inputs), weight, allow_unused=True)
+                        gradient += 0 if part is None else part
                     integral += share * gradient
                     norms = norms + share * (node * whole).norm() * gradient.norm()
             finally:
@@ -174,8 +187,10 @@ class Evidence:
                         scores = self._scores(inputs, targets)
                     outputs = [output for which, _, output in calls if which == name]
                     # the gradient at the layer's own output is already `scale` times that behind the gate
-                    gradients = torch.autograd.grad(scores.sum() / scale, outputs)
+                    gradients = torch.autograd.grad(scores.sum() / scale, outputs, allow_unused=True)
                     for output, gradient in zip(outputs, gradients, strict=True):
+                        if gradient is None:
+                            gradient = torch.zeros_like(output)
                         found[name] = found[name] + share * per_channel(module, output.detach() * gradient).sum(dim=0) / len(self.inputs)
         return found
 
@@ -193,7 +208,7 @@ class Evidence:
             for k in range(2 * self.steps + 1):
                 with self._watched() as calls:
                     scores = self._scores(inputs * (k / (2 * self.steps)), targets)
-                gradients = torch.autograd.grad(scores.sum(), [output for _, _, output in calls])
+                gradients = self._at_outputs(scores, calls)
                 now = [(output.detach(), gradient) for (_, _, output), gradient in zip(calls, gradients, strict=True)]
                 for (name, _, _), (h, g), (h_before, g_before) in zip(calls, now, before, strict=False):
                     total = _added(total, {name: (g + g_before) / 2 * (h - h_before)})
@@ -207,11 +222,11 @@ class Evidence:
         """Mean size of the change of the output under a small noise on one layer's weights; asks for no label."""
         found = {}
         with torch.no_grad(), seeded(self.seed):
-            outputs = self.model(self.inputs).flatten(1)
+            outputs = self._answers()
             for name, weight in self.weights.items():
                 whole = weight.detach().clone()
                 weight.data.add_(NOISE * whole.std(correction=0) * torch.randn_like(whole))
-                found[name] = float((self.model(self.inputs).flatten(1) - outputs).norm(dim=1).mean())
+                found[name] = float((self._answers() - outputs).norm(dim=1).mean())
                 weight.data.copy_(whole)
         return found
 

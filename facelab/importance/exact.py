@@ -15,6 +15,8 @@ from jaxtyping import Float64
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from facelab.importance.targets import watched
+
 Score = Callable[[Tensor], Tensor]
 
 LINEAR = (
@@ -110,10 +112,8 @@ def conductance(
     Raises:
         ValueError: the network does something that is not piecewise linear.
     """
-    seen: list[Tensor] = []
-    hook = layer.register_forward_hook(lambda module, arguments, output: seen.append(output))
     results = []
-    try:
+    with watched(layer) as seen:
         for image, start in zip(inputs, reference, strict=True):
             knots = breakpoints(score, image, start)
             total: Tensor | float = 0.0
@@ -128,8 +128,6 @@ def conductance(
                 (gradients,) = torch.autograd.grad(outputs.sum(), middles)
                 total = total + (gradients * ends.diff(dim=0)).sum(dim=0)
             results.append(total)
-    finally:
-        hook.remove()
     return torch.stack(results)
 
 

@@ -26,7 +26,7 @@ from torch.fx.node import map_arg
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from facelab.importance.channels import ADD, FLATTEN, MEAN, Labels, Unit, is_depthwise, operation, replaced
-from facelab.importance.networks import LAYERS, NORMS, layers
+from facelab.importance.networks import LAYERS, NORMS, layers, tensors_in
 
 CONVOLUTIONS: dict[type, Callable] = {nn.Conv1d: F.conv1d, nn.Conv2d: F.conv2d, nn.Conv3d: F.conv3d}
 LINEAR: set = {nn.AvgPool1d, nn.AvgPool2d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.Identity, nn.Dropout, nn.Dropout2d}
@@ -94,6 +94,7 @@ class Incremental:
             self._check(example)
             self.values = self._evaluate(example)
             labels = Labels(self.graph, self.modules, self.values)
+            self.unclear = labels.unclear
             self.units = labels.units()
             self.labels = {node: (axis, torch.as_tensor(labels, device=example.device)) for node, (axis, labels) in labels.of.items()}
             self.bytes = {node: value.nbytes // len(example) for node, value in self.values.items() if isinstance(value, Tensor)}
@@ -142,13 +143,16 @@ class Incremental:
         if len(example) < 2:
             raise NotTraceable("one sample is too few to tell samples from other axes")
         both, one = self._evaluate(example[:2]), self._evaluate(example[:1])
-        self.per_sample = set()
+        self.per_sample, depends = set(), {self.input}
         for node, value in both.items():
             if isinstance(value, Tensor) and value.ndim and len(value) == 2 and len(one[node]) == 1:
                 self.per_sample.add(node)
+                depends.add(node)
                 if not torch.allclose(value[:1], one[node], rtol=1e-3, atol=1e-5):
                     raise NotTraceable(f"the samples of a batch see each other in {node.name}")
-        for got, want in zip(_tensors(both[self.output]), _tensors(self.root(example[:2])), strict=True):
+            elif isinstance(value, Tensor) and depends.intersection(node.all_input_nodes):
+                raise NotTraceable(f"{node.name} does not count the samples on its first axis")
+        for got, want in zip(tensors_in(both[self.output]), tensors_in(self.root(example[:2])), strict=True):
             if not torch.allclose(got, want, rtol=1e-3, atol=1e-5):
                 raise NotTraceable("the traced network computes something else")
 
@@ -442,14 +446,3 @@ class _Run:
             weight = -module.weight[:, cut.positions]
             return Shift(convolve(part, weight, None, module.stride, module.padding, module.dilation))
         return None
-
-
-def _tensors(value) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        for entry in value.values():
-            yield from _tensors(entry)
-    elif isinstance(value, list | tuple):
-        for entry in value:
-            yield from _tensors(entry)

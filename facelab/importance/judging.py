@@ -13,7 +13,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from facelab.blocks import seeded
-from facelab.importance.targets import Target, baseline_like, evaluating, scalar
+from facelab.importance.scores import evaluating
+from facelab.importance.targets import Target, baseline_like, scalar
 
 Perturb = Callable[[Tensor], tuple[Tensor, Tensor]]
 ROWS = 64

@@ -2,10 +2,12 @@
 
 import copy
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from jaxtyping import Int
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
@@ -49,6 +51,22 @@ def channel_axis(module: nn.Module) -> int:
     return 1 if isinstance(module, TRANSPOSED) else 0
 
 
+def outputs_of(rows: Int[Tensor, " rows"], module: nn.Module) -> Int[Tensor, " outputs"]:
+    """The output channels that rows of the weight along `channel_axis` make: one each, or one per group if transposed."""
+    if not isinstance(module, TRANSPOSED):
+        return rows
+    return torch.cat([rows + group * module.weight.shape[1] for group in range(module.groups)])
+
+
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """The tensors of a network's output, however nested."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping | list | tuple):
+        for entry in value.values() if isinstance(value, Mapping) else value:
+            yield from tensors_in(entry)
+
+
 def layers(model: nn.Module, example: Tensor) -> list[Layer]:
     """The convolutions and linear layers that run, in order of execution; a layer used twice counts once, with both its costs.
 
@@ -56,7 +74,7 @@ def layers(model: nn.Module, example: Tensor) -> list[Layer]:
         example: (B, ...) a batch the model takes; it runs through once.
 
     Raises:
-        ValueError: none of these layers runs.
+        ValueError: none of these layers runs, two of them share a weight, or a weight is no parameter.
     """
     outputs: dict[str, Tensor] = {}
     multiplies: dict[str, int] = {}
@@ -79,9 +97,22 @@ def layers(model: nn.Module, example: Tensor) -> list[Layer]:
     finally:
         for handle in handles:
             handle.remove()
+    weights: dict[int, str] = {}
+    for name in outputs:
+        if "weight" not in modules[name]._parameters:
+            raise ValueError(f"The weight of {name} is made of other tensors; remove the parametrization (weight norm, ...) first.")
+        if name != weights.setdefault(id(modules[name].weight), name):
+            shared = f"{weights[id(modules[name].weight)]} and {name}"
+            raise ValueError(f"The layers {shared} share one weight, so neither can be changed alone; give them copies.")
     if not outputs:
         raise ValueError(f"No convolution or linear layer runs in {type(model).__name__}; importance of layers needs at least one.")
     return [_describe(name, modules[name], depth, multiplies[name], outputs[name]) for depth, name in enumerate(outputs, start=1)]
+
+
+def overlooked(model: nn.Module, found: list[Layer]) -> list[str]:
+    """Weights (two axes or more) that belong to no layer found: of attention, embeddings, recurrent or self-made modules."""
+    inside = {f"{layer.name}.weight".lstrip(".") for layer in found}
+    return [name for name, parameter in model.named_parameters() if parameter.ndim > 1 and name not in inside]
 
 
 def _describe(name: str, module: nn.Module, depth: int, multiplies: int, output: Tensor) -> Layer:

@@ -52,15 +52,23 @@ def unit_of(score: Score) -> str:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[nn.Module]:
-    """Inside, every module is in evaluation mode; afterwards each is as it was, and so is which parameters take gradients."""
+    """Inside, the model is in evaluation mode and no module works in place, as hooks would see overwritten values.
+
+    Afterwards each module is as it was, and so is which parameters take gradients.
+    """
     modes = [(module, module.training) for module in model.modules()]
+    in_place = [module for module in model.modules() if getattr(module, "inplace", False) is True]
     takes = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     model.eval()
+    for module in in_place:
+        module.inplace = False  # type: ignore[assignment]
     try:
         yield model
     finally:
         for module, mode in modes:
             module.training = mode
+        for module in in_place:
+            module.inplace = True  # type: ignore[assignment]
         for parameter, wanted in takes:
             parameter.requires_grad_(wanted)
 

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from facelab.importance.channels import Unit
 from facelab.importance.incremental import Incremental, NotTraceable
-from facelab.importance.networks import channel_axis
+from facelab.importance.networks import channel_axis, overlooked
 from facelab.importance.perturbations import BENCHMARK, FAMILIES, generator_of
 from facelab.importance.plain import Plain
 from facelab.importance.scores import Loader, Score, one_per_sample, unit_of
@@ -180,7 +180,7 @@ def _singly(network: Incremental | Plain) -> list[tuple[str, ...]]:
 
 
 def _pruned_together(network: Incremental | Plain) -> list[tuple[str, ...]]:
-    """Layers, those together whose channels are tied one to one."""
+    """Layers, those together whose channels are tied one to one; others that are tied (a sum with a concatenation) are left out."""
     channels = {layer.name: layer.channels for layer in network.layers}
     tied: dict[tuple[str, ...], list[Unit]] = {}
     for unit in network.units:
@@ -191,7 +191,10 @@ def _pruned_together(network: Incremental | Plain) -> list[tuple[str, ...]]:
         if all(channels[layer] == len(units) for layer in layers)
         and all({unit.members[layer] for layer in unit.layers} == {(unit.channel,)} for unit in units)
     }
-    alone = {(name,): None for name in channels if not any(name in layers for layers in together)}
+    bound = {name for layers in tied if len(layers) > 1 for name in layers}
+    alone = {(name,): None for name in channels if name not in bound and (name,) not in together}
+    if left := sorted(bound.difference(*together)):
+        log.warning("Not pruned: %s; their channels are tied, but not one to one.", ", ".join(left))
     order = {name: i for i, name in enumerate(channels)}
     return sorted([*together, *alone], key=lambda layers: order[layers[0]])
 
@@ -207,7 +210,10 @@ def load_network(model: nn.Module, example: Tensor) -> Incremental | Plain:
     """The network ready for changes, traced if it can be; why not, if not, is logged."""
     try:
         with _lock:
-            return Incremental(model, example)
+            network = Incremental(model, example)
+        if network.unclear:
+            log.warning("%s adds channels that cannot be followed; others are cut without them.", ", ".join(network.unclear))
+        return network
     except NotTraceable as reason:
         log.warning("%s is evaluated as a whole after each change, which is slower: %s.", type(model).__name__, reason)
         return Plain(model, example)
@@ -258,6 +264,8 @@ class _Sweep:
         self.model, self.loader, self.score, self.seed, self.folder = model, loader, score, seed, checkpoint
         self.example = example[0]
         self.network = load_network(model, self.example)
+        if rest := overlooked(model, self.network.layers):
+            log.warning("Not looked at, as they belong to no convolution or linear layer that runs: %s.", ", ".join(rest))
         self.items: list[Item] = items(self.network)
         self.chunk = max(1, min(MOST_SAMPLES, KEPT_BYTES // self.network.bytes_per_sample))
         self.digests = [_digest(*batch) for batch in _chunks(loader, self.chunk)]
@@ -339,9 +347,17 @@ class _Sweep:
             "weights": weights.hexdigest()[:16],
             "data": hashlib.sha256("".join(self.digests).encode()).hexdigest()[:16],
             "score": getattr(self.score, "__qualname__", type(self.score).__name__),
+            "answers": self._answers(),
             "items": hashlib.sha256(repr((self.items, self._slices(), self.chunk)).encode()).hexdigest()[:16],
             "seed": self.seed,
         }
+
+    def _answers(self) -> str:
+        """The first samples' scores: what the weights and the name of the score do not tell (a slope, what a closure holds)."""
+        inputs, targets = next(self.chunks())
+        with torch.no_grad():
+            scores = one_per_sample(self.score(self.network.keep(inputs[:8]), targets[:8]), inputs[:8])
+        return " ".join(f"{score:.4g}" for score in scores.tolist())
 
     # --- tables ---
 

@@ -42,30 +42,25 @@ def neuron(model: nn.Module, layer: nn.Module, unit: int | tuple[int, ...]) -> S
 
 def layer_output(forward: Callable[[Tensor], Tensor], layer: nn.Module, inputs: Tensor) -> Tensor:
     """What `layer` puts out when `forward` runs."""
-    seen: list[Tensor] = []
-    hook = layer.register_forward_hook(lambda module, arguments, output: seen.append(output))
-    try:
+    with watched(layer) as seen:
         forward(inputs)
-    finally:
-        hook.remove()
     return seen[0]
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[nn.Module]:
-    """Inside, the model is in evaluation mode and nothing works in place, as hooks would see overwritten values."""
-    training = {module: module.training for module in model.modules()}
-    in_place = [module for module in model.modules() if getattr(module, "inplace", False) is True]
+def watched(layer: nn.Module) -> Iterator[list[Tensor]]:
+    """Collects what `layer` puts out inside; the next layer gets a copy, as it may work in place."""
+    seen: list[Tensor] = []
+
+    def hook(module: nn.Module, arguments: tuple, output: Tensor) -> Tensor:
+        seen.append(output)
+        return output.clone()
+
+    handle = layer.register_forward_hook(hook)
     try:
-        model.eval()
-        for module in in_place:
-            module.inplace = False  # type: ignore[assignment]
-        yield model
+        yield seen
     finally:
-        for module, flag in training.items():
-            module.training = flag
-        for module in in_place:
-            module.inplace = True  # type: ignore[assignment]
+        handle.remove()
 
 
 def baseline_like(inputs: Float[Tensor, "B *shape"], baseline: Tensor | float | None) -> Float[Tensor, "B *shape"]:

@@ -11,7 +11,7 @@ from facelab.explorers.explorer import stops
 from facelab.explorers.subject import NINTHS
 from facelab.importance.attributions import attribute
 from facelab.importance.judging import mass_in_part
-from facelab.importance.targets import evaluating
+from facelab.importance.scores import evaluating
 from facelab.pictures.attributions import sheet_corner
 
 SIZE = 12

@@ -292,3 +292,42 @@ def test_guided_backpropagation_without_its_modules_is_refused(images):
 def test_a_mask_that_does_not_fit_is_refused(network, images):
     with pytest.raises(ValueError, match="does not broadcast"):
         attribute(network, images, 0, "part ablation", mask=torch.zeros(5, 5, dtype=torch.long))
+
+
+def test_what_is_overwritten_later_is_still_seen():
+    """`out += identity`, as residual networks are often written."""
+
+    class Block(nn.Module):
+        def __init__(self, in_place):
+            super().__init__()
+            self.conv, self.head, self.in_place = nn.Conv2d(1, 3, 3, padding=1), nn.Linear(3, 2), in_place
+
+        def forward(self, x):
+            out = self.conv(x)
+            if self.in_place:
+                out += x
+            else:
+                out = out + x
+            return self.head(out.relu().mean((2, 3)))
+
+    torch.manual_seed(0)
+    one, other = Block(True), Block(False)
+    other.load_state_dict(one.state_dict())
+    images = torch.randn(2, 1, 6, 6)
+    for options in (
+        {"method": "saliency", "unit": (1, 2, 2)},
+        {"method": "exact conductance"},
+        {"method": "channel ablation"},
+    ):
+        maps = [attribute(net, images, 0, layer=net.conv, **options).values for net in (one, other)]
+        torch.testing.assert_close(*maps)
+
+
+def test_channels_of_a_layer_on_tokens_are_its_last_axis():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Flatten(), nn.Linear(12, 2))
+    tokens = torch.randn(2, 3, 5)
+    values = attribute(net, tokens, 0, "channel ablation", layer=net[0]).values
+    cut = net[1](net[0](tokens)).clone()
+    cut[..., 1] = 0
+    torch.testing.assert_close(values[..., 1].sum(1), net(tokens)[:, 0] - net[2:](cut)[:, 0])

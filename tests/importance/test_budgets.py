@@ -130,3 +130,22 @@ def test_errors_name_what_is_wrong():
         bits({"0": 1.0}, two_layers(), 1)
     with pytest.raises(ValueError, match="protection budget of 2"):
         protected({"a": 1.0}, {"a": 1.0}, 2)
+
+
+def test_importances_without_a_scale_are_refused():
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    with pytest.raises(ValueError, match="rank"):
+        bits({"0": -1.0, "1": -2.0}, model, 4)
+    with pytest.raises(ValueError, match="rank"):
+        protected({"0": -1.0, "1": -2.0}, {"0": 16, "1": 16}, 0.5)
+
+
+def test_norms_that_would_go_on_are_refused():
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4))
+    with pytest.raises(ValueError, match="fold"):
+        pruned(model, {"0": 0.5})
+
+
+def test_pruning_a_grouped_transposed_convolution_takes_the_biases_of_all_groups():
+    model = nn.Sequential(nn.ConvTranspose2d(4, 6, 3, groups=2))
+    assert pruned(model, {"0": 0.9})(torch.randn(2, 4, 5, 5)).abs().amax((0, 2, 3)).count_nonzero() == 0

@@ -216,3 +216,34 @@ def test_errors_name_what_is_wrong(data):
     model[0].weight.data[0] = torch.nan
     with pytest.raises(ValueError, match="not finite"):
         criteria(model, [data], names=["magnitude"])
+
+
+def test_layers_that_see_more_rows_than_samples_are_refused():
+    class Video(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.frame, self.head = nn.Linear(5, 4), nn.Linear(4, 3)
+
+        def forward(self, x):
+            return self.head(self.frame(x.flatten(0, 1)).relu().unflatten(0, (len(x), -1)).mean(1))
+
+    loader = [(torch.randn(6, 3, 5), torch.randint(3, (6,)))]
+    with pytest.raises(ValueError, match="first axis"):
+        criteria(Video(), loader, names=["fisher"], kinds=("layer",))
+
+
+def test_a_head_that_the_score_does_not_use_counts_nothing():
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.used, self.unused = nn.Linear(5, 4), nn.Linear(4, 3), nn.Linear(4, 2)
+
+        def forward(self, x):
+            x = self.body(x).relu()
+            return {"used": self.used(x), "unused": self.unused(x)}
+
+    loader = [(torch.randn(6, 5), torch.randint(3, (6,)))]
+    frame = criteria(Two(), loader, lambda outputs, targets: log_likelihood(outputs["used"], targets), kinds=("layer",), samples=6)
+    values = frame[frame.layer == "unused"].set_index("criterion").value
+    assert values[["fisher", "gradient", "conductance", "integrated gradients"]].abs().max() == 0
+    assert frame[frame.layer == "used"].set_index("criterion").value["fisher"] > 0

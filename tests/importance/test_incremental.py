@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nets import NETS, Plain, Residual, Stubborn, batches, lively
@@ -174,3 +175,46 @@ def test_screen_is_the_first_order_of_a_small_cut():
                     parameter[list(unit.members[name])] *= 1 - 1e-6
             difference = score(model(inputs), targets).sum() - score(changed(inputs), targets).sum()
             torch.testing.assert_close(expected[:, i].sum(), difference / 1e-6, rtol=1e-3, atol=1e-6)
+
+
+# --- what a fast evaluation must not get wrong silently ---
+
+
+class Video(nn.Module):
+    """Frames folded into the batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(1, 4, 3), nn.Linear(4, 3)
+
+    def forward(self, x):
+        frames = F.relu(self.conv(x.flatten(0, 1))).mean((2, 3))
+        return self.head(frames.reshape(x.shape[0], -1, 4).mean(1))
+
+
+def test_frames_in_the_batch_are_left_to_the_plain_way():
+    with pytest.raises(NotTraceable, match="first axis"):
+        Incremental(Video(), torch.randn(4, 3, 1, 8, 8))
+
+
+class Sum(nn.Module):
+    """Branches added by `sum`, which begins with 0, and a shortcut padded with empty channels."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.branches = nn.Conv2d(1, 3, 3, padding=1), nn.ModuleList(nn.Conv2d(3, 3, 3, padding=1) for _ in range(2))
+        self.wide, self.head = nn.Conv2d(3, 5, 3, 2, 1), nn.Linear(5, 3)
+
+    def forward(self, x):
+        x = F.relu(self.stem(x))
+        x = F.relu(sum(branch(x) for branch in self.branches))
+        x = self.wide(x) + F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 1, 1))
+        return self.head(F.relu(x).mean((2, 3)))
+
+
+def test_sums_and_padded_shortcuts_tie():
+    units = Incremental(Sum().eval(), torch.randn(2, 1, 8, 8)).units
+    members = [{name: places[0] for name, places in unit.members.items()} for unit in units if "wide" in unit.layers]
+    assert {"branches.0": 0, "branches.1": 0, "wide": 1} in members
+    assert {"wide": 0} in members
+    assert len(units) == 3 + 3 + 2 + 3  # stem, the sums with three of wide, the other two of wide, head

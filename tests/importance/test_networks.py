@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from facelab.blocks import seeded
-from facelab.importance.networks import folded, groups, layers
+from facelab.importance.networks import folded, groups, layers, overlooked
 
 
 class Residual(nn.Module):
@@ -85,3 +85,19 @@ def test_folding_refuses_an_output_that_is_also_used_without_its_norm():
 
     with pytest.raises(ValueError, match="cannot be folded"):
         folded(Both(), torch.rand(4, 3))
+
+
+def test_weights_that_cannot_be_changed_alone_are_refused():
+    shared = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    shared[1].weight = shared[0].weight
+    with pytest.raises(ValueError, match="0 and 1 share one weight"):
+        layers(shared, torch.randn(2, 3))
+    with pytest.raises(ValueError, match="parametrization"):
+        layers(nn.utils.parametrizations.weight_norm(nn.Linear(3, 3)), torch.randn(2, 3))
+
+
+def test_weights_outside_of_layers_are_named():
+    model = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    rest = overlooked(model, layers(model, torch.randn(2, 3, 8)))
+    assert {"self_attn.in_proj_weight", "self_attn.out_proj.weight"} <= set(rest)
+    assert overlooked(nn.Linear(3, 3), layers(nn.Linear(3, 3), torch.randn(2, 3))) == []
