@@ -6,13 +6,14 @@ The applications are those of Yvinec, Dapogny, Bailly, "SAfER", 2023 (arXiv 2308
 import copy
 import heapq
 from collections.abc import Collection, Mapping
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from facelab.importance.networks import LAYERS, NORMS, channel_axis, outputs_of
+from facelab.importance.networks import LAYERS, NORMS, channel_axis, layers, outputs_of
 from facelab.importance.perturbations import bit_swaps, generator_of, quantisation
 
 HIGHEST_RATIO = 0.9
@@ -56,7 +57,7 @@ def pruning_ratios(
 def bits(
     importance: Mapping[str, float], model: nn.Module, average_bits: float, lowest: int = BITS[0], highest: int = BITS[1]
 ) -> dict[str, int]:
-    """Bits for the weights of each layer: the cheapest bit is taken away until the average is met.
+    """Bits for the weights of each layer: the cheapest bit is taken away until the average is met, and what that overshot is given back.
 
     A layer of b bits is rounded in steps of s = max|W| / (2^(b-1) - 1), which is noise of variance s^2 / 12; relative to var(W) and
     times the layer's importance, that is the loss it predicts. Taken is the bit with the least predicted loss per weight.
@@ -91,6 +92,10 @@ def bits(
         b = chosen[name]
         if b > lowest:
             heapq.heappush(queue, ((cost(name, b - 1) - cost(name, b)) / sizes[name], -sizes[name], name))
+    while fitting := [name for name in chosen if chosen[name] < highest and sizes[name] <= -spare + 1e-9]:  # whole layers took too many
+        name = max(fitting, key=lambda name: (cost(name, chosen[name]) - cost(name, chosen[name] + 1)) / sizes[name])
+        chosen[name] += 1
+        spare += sizes[name]
     return chosen
 
 
@@ -164,6 +169,70 @@ def pruned(model: nn.Module, ratios: Mapping[str, float]) -> nn.Module:
             if module.bias is not None:
                 module.bias.data[outputs_of(lowest, module)] = 0  # type: ignore[operator, index, union-attr]
     return result
+
+
+def ratios_that_save(
+    importance: Mapping[str, float], model: nn.Module, example: Tensor, budget: float, spread: float = 0.5
+) -> dict[str, float]:
+    """`pruning_ratios` by multiplies, raised until the smaller network really saves the budget.
+
+    Ratios become whole filters, and a filter that is gone saves multiplies in the next layer as well: the same nominal budget, cut
+    early or late, is not the same saving. So the nominal budget is searched for.
+
+    Args:
+        importance: layer (or tied layers, joined by "+") -> any number, higher is more important.
+        model: without batch norms.
+        example: (B, ...) a batch it takes.
+        budget: share of all multiplies to save at least.
+        spread: as for `pruning_ratios`.
+
+    Raises:
+        ValueError: a budget beyond what can be saved.
+    """
+    multiplies = {layer.name: layer.multiplies for layer in layers(model, example)}
+    costs = {name: float(sum(multiplies[part] for part in name.split("+"))) for name in importance}
+    whole = multiplies_left(model, example)
+
+    def saves(nominal: float) -> bool:
+        ratios = pruning_ratios(importance, costs, nominal, spread)
+        return multiplies_left(pruned(model, ratios), example) <= (1 - budget + 1e-9) * whole
+
+    low, high = 0.0, HIGHEST_RATIO
+    if not (budget >= 0 and saves(high)):
+        raise ValueError(f"A saving of {budget} of the multiplies is impossible; choose 0 or more and less than what pruning can reach.")
+    for _ in range(7):  # ratios to within a hundredth
+        middle = (low + high) / 2
+        low, high = (low, middle) if saves(middle) else (middle, high)
+    return pruning_ratios(importance, costs, 0.0 if saves(0.0) else high, spread)
+
+
+def multiplies_left(model: nn.Module, example: Tensor) -> int:
+    """Multiplications per sample once filters of zeros, and all that listened to them only, are gone; holds where `shrunk` does.
+
+    A copy whose weights are 0 where they were and else positive, without biases, shows what anything can reach.
+    """
+    probe = copy.deepcopy(model).eval().double()
+    found = {layer.name: layer.multiplies for layer in layers(model, example)}
+    total = 0.0
+
+    def count(name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        nonlocal total
+        shares = []
+        for value in (inputs[0], output):
+            axis = value.ndim - 1 if isinstance(module, nn.Linear) else 1
+            shares.append(float((value.movedim(axis, 0).flatten(1) != 0).any(dim=1).double().mean()))
+        total += found[name] * (shares[1] if getattr(module, "groups", 1) > 1 else shares[0] * shares[1])
+
+    for name in found:
+        module = probe.get_submodule(name)
+        weight = (module.weight.data != 0).double()  # type: ignore[operator]
+        module.weight.data = weight / weight.numel() * len(weight)  # about means, so that nothing overflows
+        if module.bias is not None:
+            module.bias.data.zero_()  # type: ignore[operator, union-attr]
+        module.register_forward_hook(partial(count, name))
+    with torch.no_grad():
+        probe(torch.ones_like(example[:1], dtype=torch.float64))
+    return round(total)
 
 
 def shrunk(model: nn.Module, ratios: Mapping[str, float], example: Tensor) -> nn.Module:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from torch import nn
 
-from facelab.importance.budgets import bits, predicted_drop, pruned, pruning_ratios, quantised
+from facelab.importance.budgets import bits, predicted_drop, pruned, quantised, ratios_that_save
 from facelab.importance.scores import Loader, Score, evaluate
 
 USES = ("pruning", "quantisation")
@@ -22,8 +22,6 @@ def spend(
     importances: Mapping[str, Mapping[str, float]],
     budgets: Sequence[float],
     *,
-    costs: Mapping[str, float],
-    cost: str = "multiplies",
     sensitivity: pd.DataFrame | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -34,10 +32,8 @@ def spend(
         model: batch norms best folded before; stays as it is.
         loader: of the samples that the score is measured on.
         score: (outputs, targets) -> (B,), higher is better.
-        importances: source (a criterion, "measured") -> layer (or tied layers, joined by "+") -> importance.
-        budgets: pruning: share of the costs to save, 0..0.9; quantisation: average bits per weight, 2..8, spent evenly where whole.
-        costs: of the layers that are pruned.
-        cost: their name.
+        importances: source (a criterion, "measured") -> layer (or tied layers, joined by "+") -> importance; at least one.
+        budgets: pruning: share of the multiplies to save, really; quantisation: average bits per weight, 2..8, spent evenly where whole.
         sensitivity: as `measure_layers` gives it; with it, the score is predicted as if drops of single layers added up.
         seed: of the resampling for the intervals.
 
@@ -48,18 +44,19 @@ def spend(
     Raises:
         ValueError: an unknown use, no budget, a source called "uniform", or a budget that is impossible.
     """
-    if use not in USES or not len(budgets) or "uniform" in importances:
+    if use not in USES or not len(budgets) or not importances or "uniform" in importances:
         raise ValueError(f"Cannot spend {list(budgets)} for {use!r}; give budgets, a use of {USES}, and importances not called 'uniform'.")
+    example = next(iter(loader))[0][:2]
     before = float(evaluate(model, loader, score).mean())
-    even = {"uniform": dict.fromkeys(next(iter(importances.values())) if importances else costs, 1.0)}
+    even = {"uniform": dict.fromkeys(next(iter(importances.values())), 1.0)}
     generator = np.random.default_rng(seed)
-    unit = f"share of {cost} saved" if use == "pruning" else "bits per weight"
+    unit = "share of multiplies saved" if use == "pruning" else "bits per weight"
     draws, rows = None, []
     for source, importance in (dict(importances) | even).items():
         for budget in budgets:
             amounts: Mapping[str, float]
             if use == "pruning":
-                amounts = pruning_ratios(importance, costs, budget)
+                amounts = ratios_that_save(importance, model, example, budget)
             elif source != "uniform":
                 amounts = bits(importance, model, budget)
             elif budget == int(budget):

@@ -108,7 +108,7 @@ def plot_bars(scores: Mapping[str, Any], label: str = "error, %", *, highlight: 
     axes.hlines(range(len(names)), intervals[:, 0], intervals[:, 1], color=BLACK, linewidth=2.2)
     reach = max(float(intervals.max()), float(means.max()), 1e-12)
     for row, (mean, high) in enumerate(zip(means, intervals[:, 1], strict=True)):
-        axes.text(max(mean, high) + 0.015 * reach, row, f"{mean:.3g}", va="center", fontsize=8)
+        axes.text(max(mean, high, 0) + 0.015 * reach, row, f"{mean:.3g}", va="center", fontsize=8)
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
     axes.set_xlim(min(0.0, float(intervals.min())), reach * 1.12)

@@ -171,6 +171,7 @@ def plot_matrix(
     value_label: str = "weight",
     signed: bool = True,
     numbers: bool | None = None,
+    lowest: float = 0.0,
     width: float = 9.0,
 ) -> Picture:
     """A matrix as colours, for instance the transfer layer from 68 landmarks to 5.
@@ -181,14 +182,15 @@ def plot_matrix(
         matrix: (R,C).
         rows, columns: names, if they are not landmarks.
         value_label: what the colours mean, with its unit.
-        signed: two colours around zero, else one from zero up.
+        signed: two colours around zero, else one from `lowest` up.
         numbers: write the values into the cells; by default if there are at most 80.
+        lowest: where the colours begin if not signed; what is lower looks the same.
         width: inches.
     """
     values = as_array(matrix).astype(float)
     height, across = values.shape
     limit = max(float(np.abs(values).max()), 1e-12)
-    options = {"cmap": SIGNED, "vmin": -limit, "vmax": limit} if signed else {"cmap": "cividis", "vmin": 0}
+    options = {"cmap": SIGNED, "vmin": -limit, "vmax": limit} if signed else {"cmap": "cividis", "vmin": lowest}
     tall = float(np.clip(width * 0.8 * height / across, 0.24 * min(height, 30), 7.0)) + 1.2
     picture, grid = new_picture(width, tall)
     axes = grid[0, 0]
@@ -200,7 +202,7 @@ def plot_matrix(
     axes.spines[:].set_visible(False)
     if numbers if numbers is not None else values.size <= 80:
         for (i, j), value in np.ndenumerate(values):
-            dark = abs(value) > 0.65 * limit if signed else value < 0.5 * limit
+            dark = abs(value) > 0.65 * limit if signed else value < (lowest + limit) / 2
             axes.text(j, i, f"{value:.3g}", ha="center", va="center", fontsize=8, color="white" if dark else "black")
     picture.colorbar(shown, ax=axes, fraction=0.03, pad=0.01, label=value_label)
     return picture

@@ -10,7 +10,18 @@ from hypothesis import strategies as st
 from torch import nn
 
 from facelab.blocks import count_parameters, seeded
-from facelab.importance.budgets import bits, predicted_drop, protected, pruned, pruning_ratios, quantised, shrunk, struck
+from facelab.importance.budgets import (
+    bits,
+    multiplies_left,
+    predicted_drop,
+    protected,
+    pruned,
+    pruning_ratios,
+    quantised,
+    ratios_that_save,
+    shrunk,
+    struck,
+)
 from facelab.importance.networks import groups, layers
 
 NUMBERS = st.lists(st.floats(-10, 10), min_size=1, max_size=6)
@@ -149,3 +160,21 @@ def test_norms_that_would_go_on_are_refused():
 def test_pruning_a_grouped_transposed_convolution_takes_the_biases_of_all_groups():
     model = nn.Sequential(nn.ConvTranspose2d(4, 6, 3, groups=2))
     assert pruned(model, {"0": 0.9})(torch.randn(2, 4, 5, 5)).abs().amax((0, 2, 3)).count_nonzero() == 0
+
+
+@pytest.mark.parametrize("first", [0.0, 1.0], ids=["late layers go", "early layers go"])
+@pytest.mark.parametrize("budget", [0.0, 0.2, 0.6])
+def test_a_pruning_budget_is_what_the_smaller_network_really_saves(first, budget):
+    with seeded(0):
+        model = nn.Sequential(
+            *(nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 24, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
+            *(nn.Conv2d(24, 32, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(32 * 16, 5)),
+        ).eval()
+    images = torch.randn(2, 1, 8, 8)
+    whole = sum(layer.multiplies for layer in layers(model, images))
+    assert multiplies_left(model, images) == whole
+    ratios = ratios_that_save({"0": first, "2": 0.5, "5": 1 - first}, model, images, budget)
+    small = shrunk(model, ratios, images)
+    really = sum(layer.multiplies for layer in layers(small, images))
+    assert multiplies_left(pruned(model, ratios), images) == really
+    assert budget <= 1 - really / whole <= budget + 0.08  # whole filters

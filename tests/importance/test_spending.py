@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from facelab.importance.budgets import bits, predicted_drop, pruned, pruning_ratios, quantised
+from facelab.importance.budgets import bits, predicted_drop, pruned, quantised, ratios_that_save
 from facelab.importance.planted import planted
 from facelab.importance.scores import evaluate, log_likelihood
 from facelab.importance.spending import spend
@@ -12,7 +12,6 @@ from facelab.importance.spending import spend
 PLANTED = planted()
 LAYERS = ("stem", "branches.twin_a", "branches.twin_b", "gate")
 IMPORTANCE = {"mine": dict(zip(LAYERS, (4.0, 2.0, 2.0, 0.0), strict=True))}
-COSTS = dict(zip(LAYERS, (54.0, 324.0, 324.0, 36.0), strict=True))
 LEVELS = {"pruning": (0.5, 0.9), "quantisation": (8.0, 2.0)}
 CURVES = pd.DataFrame(
     [{"family": family, "layer": layer, "level": level, "drop": 0.1 * (i + 1)} for family, levels in LEVELS.items() for layer in LAYERS
@@ -25,7 +24,7 @@ def scores_after(model) -> np.ndarray:
 
 
 def run(use, budgets, **options):
-    return spend(use, PLANTED.model, PLANTED.loader, log_likelihood, IMPORTANCE, budgets, costs=COSTS, **options)
+    return spend(use, PLANTED.model, PLANTED.loader, log_likelihood, IMPORTANCE, budgets, **options)
 
 
 def test_pruning_is_what_it_says():
@@ -34,7 +33,7 @@ def test_pruning_is_what_it_says():
     before = scores_after(PLANTED.model).mean()
     for (source, budget), rows in frame.groupby(["source", "budget"]):
         importance = IMPORTANCE["mine"] if source == "mine" else dict.fromkeys(LAYERS, 1.0)
-        ratios = pruning_ratios(importance, COSTS, budget)
+        ratios = ratios_that_save(importance, PLANTED.model, PLANTED.loader[0][0], budget)
         assert rows.set_index("layer").amount.to_dict() == pytest.approx(ratios)
         scores = scores_after(pruned(PLANTED.model, ratios))
         np.testing.assert_allclose(rows.measured, scores.mean(), rtol=1e-6)
@@ -63,8 +62,8 @@ def test_the_same_samples_are_resampled_for_all():
 
 
 @pytest.mark.parametrize(
-    ("use", "budgets", "importances"), [("fault", (0.1,), {}), ("pruning", (), {}), ("pruning", (0.1,), {"uniform": COSTS})]
+    ("use", "budgets", "importances"), [("fault", (0.1,), {}), ("pruning", (), {}), ("pruning", (0.1,), {"uniform": IMPORTANCE["mine"]})]
 )
 def test_what_cannot_be_spent_is_refused(use, budgets, importances):
     with pytest.raises(ValueError, match="Cannot spend"):
-        spend(use, PLANTED.model, PLANTED.loader, log_likelihood, importances, budgets, costs=COSTS)
+        spend(use, PLANTED.model, PLANTED.loader, log_likelihood, importances, budgets)
