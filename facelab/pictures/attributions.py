@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Integer, Shaped, UInt8
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 
+from facelab.pictures.lettering import Lettering
 from facelab.pictures.style import BLACK, BLUE, GRAY, ORANGE, SIGNED, TRUTH, YELLOW, Picture, opaque, styled
 
 COLORS, INKS = (BLUE, ORANGE), (BLUE, "#9a6a00")
@@ -211,15 +212,18 @@ def _bars(
     if chosen in seen and actual is not None and "output" in units:
         reach = reaches[[account.unit for account in accounts].index("output")]
         axes.plot(np.clip(actual / reach, -_REACH, _REACH), list(seen).index(chosen), "D", color=BLACK, markersize=5, clip_on=False)
+    words = Lettering(axes)
     labels = [names[part].replace("_", " ") for part in seen] + closing
     for row, label in zip(rows, labels, strict=True):
         picked = chosen in seen and row == list(seen).index(chosen)
-        axes.text(-_REACH - 0.04, row, label, fontsize=8, ha="right", va="center", fontweight="bold" if picked else None)
+        words.say(-_REACH - 0.04, row, label, 8, align="right", bold=bool(picked))
     per_inch = (bottom + 0.6) / (_SIDE + 0.45)
     axes.set_xlim(-_REACH - 2 * _REACH * _NAMES / _BARS, _REACH)
     axes.set_ylim(bottom + 0.49 * per_inch, -0.6 - 0.38 * per_inch)
-    axes.text(0, -0.6 - 0.1 * per_inch, "sum over each part", fontsize=9.5, ha="center")
+    words.say(0, -0.6 - 0.17 * per_inch, "sum over each part", 9.5, align="center")
     for x in (-1, 0, 1):
-        axes.text(x, bottom + 0.3, _signed(x * reaches[0]) if shared else f"{x:+d}".replace("-", "−"), fontsize=8, ha="center", va="top")
+        number = _signed(x * reaches[0]) if shared else f"{x:+d}".replace("-", "−")
+        words.say(x, bottom + 0.3 + 0.06 * per_inch, number, 8, align="center")
     label = "of each method's largest" if not shared else units[0] if len(units) == 1 else "units differ"
-    axes.text(0, bottom + 0.3 + 0.16 * per_inch, label, fontsize=8.5, ha="center", va="top")
+    words.say(0, bottom + 0.3 + 0.22 * per_inch, label, 8.5, align="center")
+    words.write()

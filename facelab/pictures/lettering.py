@@ -91,6 +91,7 @@ class Lettering:
             clip_on=False,
             snap=False,  # else a dash falls between two pixels and is gone
             gid="texts",
+            label="\n".join(self.texts),
         )
         letters.set_transform(Affine2D().scale(1 / 72) + self.axes.figure.dpi_scale_trans)
         self.axes.add_collection(letters, autolim=False)

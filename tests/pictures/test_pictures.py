@@ -270,12 +270,12 @@ class TestAttributions:
     def test_bars_are_the_sums_and_the_gap(self):
         account = self.account()
         picture = pictures.show_attribution(IMAGES[0][:, :24], [account], self.PARTS, self.NAMES)
-        (bars,) = picture.axes[1].collections
+        bars, words = picture.axes[1].collections
         lengths = np.array([segment[1, 0] - segment[0, 0] for segment in bars.get_segments()])
         expected = np.r_[account.sums, account.sums.sum(), account.difference, account.residual]
         np.testing.assert_allclose(lengths, expected / np.abs(expected).max())
         assert lengths[:4].sum() == pytest.approx(lengths[5] + lengths[6])
-        labels = self.texts(picture, 1)
+        labels = words.get_label().splitlines()
         assert labels[:7] == ["hair", "brow", "eye", "left ear", "all parts", "f(x) − f(x′)", "gap"]
         whole(picture)
 
