@@ -67,6 +67,8 @@ class TestFaces:
             pictures.show_faces(IMAGES, LANDMARKS[:4])
         with pytest.raises(ValueError, match="captions for 1"):
             pictures.show_faces(IMAGES, captions=["one"])
+        with pytest.raises(ValueError, match="2 rows of faces but names for 1"):
+            pictures.show_faces(IMAGES, columns=3, rows=["one"])
         with pytest.raises(ValueError, match=r"\(16, 16\) cannot be drawn"):
             pictures.show_faces(np.zeros((16, 16)))
 
