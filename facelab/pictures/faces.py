@@ -76,7 +76,8 @@ def show_faces(
     if len(rows) not in (0, count):
         raise ValueError(f"There are {count} rows of faces but names for {len(rows)}; give one per row.")
     cell = width / columns
-    height = count * (cell * images.shape[1] / images.shape[2] + (0.22 * (1 + max(c.count("\n") for c in captions)) if len(captions) else 0))
+    caption = 0.22 * (1 + max(c.count("\n") for c in captions)) if len(captions) else 0
+    height = count * (cell * images.shape[1] / images.shape[2] + caption)
     picture, grid = new_picture(width, height + (0.3 if title else 0), count, columns)
     for index, axes in enumerate(grid.flat):
         if index >= len(images):
