@@ -15,6 +15,7 @@ def plot_history(
     *,
     x: str = "step",
     logarithmic: bool = False,
+    colors: Mapping[str, str] | None = None,
     width: float = 9.0,
 ) -> Picture:
     """Training curves: one panel per quantity, one line per run.
@@ -24,6 +25,7 @@ def plot_history(
             {name of the run: one of these}.
         columns: quantities to show, or {column: label with unit}; all but learning rate and seconds by default.
         logarithmic: logarithmic vertical axes.
+        colors: of the runs that shall not get theirs by their place.
         width: inches.
 
     Raises:
@@ -43,7 +45,8 @@ def plot_history(
             if column in frame.columns:
                 kept = frame[[x, column]].dropna() if x in frame.columns else frame[[column]].dropna().rename_axis(x).reset_index()
                 dots = "o" if len(kept) <= 12 else None
-                axes.plot(kept[x], kept[column], color=PALETTE[index % len(PALETTE)], label=run, marker=dots, markersize=3)
+                color = (colors or {}).get(run, PALETTE[index % len(PALETTE)])
+                axes.plot(kept[x], kept[column], color=color, label=run, marker=dots, markersize=3)
         axes.set(xlabel=x, ylabel=label)
         axes.grid(axis="y")
         if logarithmic:
@@ -86,13 +89,21 @@ def bootstrap_interval(values: np.ndarray, draws: int = 2000, seed: int = 0) -> 
 
 
 @styled
-def plot_bars(scores: Mapping[str, Any], label: str = "error, %", *, highlight: str = "", width: float = 6.5) -> Picture:
+def plot_bars(
+    scores: Mapping[str, Any],
+    label: str = "error, %",
+    *,
+    highlight: str = "",
+    colors: Mapping[str, str] | None = None,
+    width: float = 6.5,
+) -> Picture:
     """One bar per method: the mean of its scores, with its 95 % bootstrap interval where there are several.
 
     Args:
         scores: name -> one score, scores per face or seed, or (seeds, faces): then the interval is over faces, of the seeds' mean.
         label: what is measured, with its unit.
         highlight: the name drawn in orange.
+        colors: of the names that shall not be blue.
         width: inches.
     """
     picture, grid = new_picture(width, 0.36 * len(scores) + 0.75)
@@ -103,8 +114,8 @@ def plot_bars(scores: Mapping[str, Any], label: str = "error, %", *, highlight: 
     values = [array.mean(axis=0) if array.ndim == 2 and array.shape[1] > 1 else array.ravel() for array in arrays]
     means = np.array([v.mean() for v in values])
     intervals = np.array([bootstrap_interval(v) if v.size > 1 else (v.mean(), v.mean()) for v in values])
-    colors = [PALETTE[1] if name == highlight else PALETTE[0] for name in names]
-    axes.barh(range(len(names)), means, color=colors, height=0.62)
+    filled = [(colors or {}).get(name, PALETTE[1] if name == highlight else PALETTE[0]) for name in names]
+    axes.barh(range(len(names)), means, color=filled, height=0.62)
     axes.hlines(range(len(names)), intervals[:, 0], intervals[:, 1], color=BLACK, linewidth=2.2)
     reach = max(float(intervals.max()), float(means.max()), 1e-12)
     for row, (mean, high) in enumerate(zip(means, intervals[:, 1], strict=True)):

@@ -38,6 +38,7 @@ def show_faces(
     *,
     truth: Any = None,
     captions: Sequence[str] = (),
+    rows: Sequence[str] = (),
     columns: int = 8,
     width: float = 9.0,
     lines: bool = True,
@@ -50,12 +51,13 @@ def show_faces(
         landmarks: (B,K,2) pixels, or a list of (K,2) with its own K for each face, drawn in orange: the estimate; `()` draws none.
         truth: (B,K,2) pixels, drawn in light blue under the estimate.
         captions: one line per face, or none.
+        rows: a name for each row of the grid, written on its left.
         columns: faces per row at most.
         width: inches.
         lines: join the landmarks along the lines of their mark-up.
 
     Raises:
-        ValueError: landmarks or captions do not match the faces in number.
+        ValueError: landmarks or captions do not match the faces in number, or there is not one name per row.
     """
     if isinstance(faces, FaceBatch):
         landmarks = faces.landmarks if landmarks is None and truth is None else landmarks
@@ -70,10 +72,13 @@ def show_faces(
         if len(given) not in (0, len(images)):
             raise ValueError(f"There are {len(images)} faces but {name} for {len(given)}; give one per face.")
     columns = max(1, min(columns, len(images)))
-    rows = -(-len(images) // columns)
+    count = -(-len(images) // columns)
+    if len(rows) not in (0, count):
+        raise ValueError(f"There are {count} rows of faces but names for {len(rows)}; give one per row.")
     cell = width / columns
-    height = rows * (cell * images.shape[1] / images.shape[2] + (0.22 * (1 + max(c.count("\n") for c in captions)) if len(captions) else 0))
-    picture, grid = new_picture(width, height + (0.3 if title else 0), rows, columns)
+    caption = 0.22 * (1 + max(c.count("\n") for c in captions)) if len(captions) else 0
+    height = count * (cell * images.shape[1] / images.shape[2] + caption)
+    picture, grid = new_picture(width, height + (0.3 if title else 0), count, columns)
     for index, axes in enumerate(grid.flat):
         if index >= len(images):
             axes.set_axis_off()
@@ -85,6 +90,8 @@ def show_faces(
             draw_landmarks(axes, points[index], color, size=float(np.clip(0.025 * reach, smallest, max(4.0, smallest))), lines=lines)
         if len(captions):
             axes.set_title(captions[index], fontsize=max(6.5, min(9.0, 6.5 * cell)), pad=2, loc="center")
+        if len(rows) and index % columns == 0:
+            axes.set_ylabel(rows[index // columns], fontsize=9)
     if title:
         picture.suptitle(title, x=0.01, ha="left", fontsize=10)
     picture.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)  # type: ignore[union-attr]

@@ -171,6 +171,7 @@ def plot_matrix(
     value_label: str = "weight",
     signed: bool = True,
     numbers: bool | None = None,
+    number_format: str = ".3g",
     lowest: float = 0.0,
     width: float = 9.0,
 ) -> Picture:
@@ -184,6 +185,7 @@ def plot_matrix(
         value_label: what the colours mean, with its unit.
         signed: two colours around zero, else one from `lowest` up.
         numbers: write the values into the cells; by default if there are at most 80.
+        number_format: how, for instance ".2f".
         lowest: where the colours begin if not signed; what is lower looks the same.
         width: inches.
     """
@@ -203,7 +205,7 @@ def plot_matrix(
     if numbers if numbers is not None else values.size <= 80:
         for (i, j), value in np.ndenumerate(values):
             dark = abs(value) > 0.65 * limit if signed else value < (lowest + limit) / 2
-            axes.text(j, i, f"{value:.3g}", ha="center", va="center", fontsize=8, color="white" if dark else "black")
+            axes.text(j, i, f"{value:{number_format}}", ha="center", va="center", fontsize=8, color="white" if dark else "black")
     picture.colorbar(shown, ax=axes, fraction=0.03, pad=0.01, label=value_label)
     return picture
 

@@ -1,6 +1,6 @@
 """What changes with a factor, such as the error or a gate's weights with the yaw of the head."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -35,7 +35,15 @@ def _bins(factor: Any, edges: Any) -> Int[np.ndarray, " N"]:
 
 @styled
 def plot_against(
-    factor: Any, scores: Mapping[str, Any], edges: Any, *, factor_label: str = "yaw, degrees", label: str = "error, %", width: float = 7.5
+    factor: Any,
+    scores: Mapping[str, Any],
+    edges: Any,
+    *,
+    factor_label: str = "yaw, degrees",
+    label: str = "error, %",
+    colors: Mapping[str, str] | None = None,
+    bands: Collection[str] | None = None,
+    width: float = 7.5,
 ) -> Picture:
     """One line per name: the mean of its scores in each bin of a factor, with its 95 % bootstrap interval as a band.
 
@@ -45,6 +53,8 @@ def plot_against(
         edges: (bins + 1,) of the bins, each with its lower edge; samples outside count nowhere, a bin of fewer than three is left out.
         factor_label: of the horizontal axis, with its unit.
         label: of the scores, with their unit.
+        colors: of the names that shall not get theirs by their place.
+        bands: names that are drawn with their band; all by default.
         width: inches.
     """
     bins = _bins(factor, edges)
@@ -54,10 +64,11 @@ def plot_against(
     for index, (name, values) in enumerate(scores.items()):
         values = as_array(values).astype(float)
         values = values.mean(axis=0) if values.ndim == 2 else values
-        color, marker = PALETTE[index % len(PALETTE)], MARKERS[index % len(MARKERS)]
+        color, marker = (colors or {}).get(name, PALETTE[index % len(PALETTE)]), MARKERS[index % len(MARKERS)]
         middles, means = binned_means(factor, values, edges, FEWEST)
-        low, high = np.transpose([bootstrap_interval(values[bins == i]) for i in kept])
-        axes.fill_between(middles, low, high, color=color, alpha=0.13, linewidth=0)
+        if bands is None or name in bands:
+            low, high = np.transpose([bootstrap_interval(values[bins == i]) for i in kept])
+            axes.fill_between(middles, low, high, color=color, alpha=0.13, linewidth=0)
         axes.plot(middles, means, color=color, marker=marker, markersize=4, label=name)
     axes.set(xlabel=factor_label, ylabel=label)
     axes.grid(axis="y")

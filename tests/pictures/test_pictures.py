@@ -62,11 +62,20 @@ class TestFaces:
         values = GENERATOR.random(shape)
         assert as_rgb(values).shape == (2, 16, 16, 3)
 
+    def test_rows_are_named_on_their_left(self):
+        picture = pictures.show_faces(IMAGES, columns=3, rows=["first", "second"])
+        assert [axes.get_ylabel() for axes in picture.axes] == ["first", "", "", "second", "", ""]
+        whole(picture)
+
     def test_wrong_numbers_are_named(self):
         with pytest.raises(ValueError, match="5 faces but landmarks for 4"):
             pictures.show_faces(IMAGES, LANDMARKS[:4])
         with pytest.raises(ValueError, match="captions for 1"):
             pictures.show_faces(IMAGES, captions=["one"])
+        with pytest.raises(ValueError, match="2 rows of faces but names for 1"):
+            pictures.show_faces(IMAGES, columns=3, rows=["one"])
+        with pytest.raises(ValueError, match="2 rows of faces but names for 1"):
+            pictures.show_faces(IMAGES, columns=3, rows=["one"])
         with pytest.raises(ValueError, match=r"\(16, 16\) cannot be drawn"):
             pictures.show_faces(np.zeros((16, 16)))
 
@@ -158,6 +167,18 @@ class TestCurves:
         picture = pictures.plot_bars({"ours": [1.0, 3.0], "theirs": 4.0}, highlight="ours")
         assert [bar.get_width() for bar in picture.axes[0].patches] == [2.0, 4.0]
         whole(picture)
+
+    def test_a_run_keeps_its_colour(self):
+        red = (1.0, 0.0, 0.0, 1.0)
+        bars = pictures.plot_bars({"ours": 1.0, "theirs": 4.0}, colors={"theirs": "#ff0000"}).axes[0].patches
+        assert [bar.get_facecolor() == red for bar in bars] == [False, True]
+        frame = pd.DataFrame({"step": [0, 1], "loss": [2.0, 1.0]})
+        lines = pictures.plot_history({"ours": frame, "theirs": frame}, colors={"theirs": "#ff0000"}).axes[0].lines
+        assert [line.get_color() == "#ff0000" for line in lines] == [False, True]
+
+    def test_numbers_of_a_matrix_are_written_as_asked(self):
+        picture = pictures.plot_matrix([[0.1, 0.0986]], rows=["a"], columns=["b", "c"], number_format=".2f")
+        assert [text.get_text() for text in picture.axes[0].texts] == ["0.10", "0.10"]
 
     def test_masking_table_writes_its_numbers(self):
         picture = pictures.plot_masking([[1, 0], [1, 1]], {"here": [40.0, 6.0], "paper": [45.4, np.nan]}, branches=["coarse", "fine"])

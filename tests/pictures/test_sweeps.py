@@ -20,6 +20,13 @@ def test_a_bin_of_few_samples_is_left_out():
     assert picture.axes[0].lines[0].get_xdata().tolist() == [45]
 
 
+def test_a_name_keeps_its_colour_and_bands_are_drawn_where_asked():
+    scores = {"one": YAW, "two": 2 * YAW}
+    picture = pictures.plot_against(YAW, scores, [-90, 0, 90], colors={"two": "#123456"}, bands=["one"])
+    assert picture.axes[0].lines[1].get_color() == "#123456"
+    assert len(picture.axes[0].collections) == 1
+
+
 def test_means_of_bins():
     middles, means = pictures.binned_means(YAW, np.stack([YAW, 0 * YAW + 1], axis=1), [-90, -75, 0, 5, 90])
     assert middles.tolist() == [-82.5, -37.5, 47.5]
