@@ -59,7 +59,7 @@ class Run:
     metrics: dict[str, float]
     seconds: float
     memory_mb: float
-    """Largest resident memory of the kernel and all processes it started, together."""
+    """Largest resident memory of the kernel and all processes it started, together; on Linux, pages that they share count once."""
     error: str
     """Type and message of the failing cell; empty if all cells ran."""
 
@@ -442,7 +442,7 @@ class _Watch:
 
         try:
             kernel = psutil.Process(pid)
-            while not self._ended.wait(0.1):
+            while not self._ended.wait(0.25):
                 family = [kernel, *kernel.children(recursive=True)]
                 self.peak = max(self.peak, sum(_resident(process) for process in family))
                 if self._stop.is_set():
@@ -457,8 +457,9 @@ def _resident(process) -> int:
     import psutil
 
     try:
-        return process.memory_info().rss
-    except psutil.NoSuchProcess:  # it ended between being listed and being asked
+        whole = process.memory_full_info()
+        return getattr(whole, "pss", whole.rss)
+    except (psutil.NoSuchProcess, psutil.AccessDenied):  # it ended between being listed and being asked
         return 0
 
 
