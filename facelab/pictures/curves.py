@@ -15,6 +15,7 @@ def plot_history(
     *,
     x: str = "step",
     logarithmic: bool = False,
+    logarithmic_x: bool = False,
     width: float = 9.0,
 ) -> Picture:
     """Training curves: one panel per quantity, one line per run.
@@ -24,6 +25,7 @@ def plot_history(
             {name of the run: one of these}.
         columns: quantities to show, or {column: label with unit}; all but learning rate and seconds by default.
         logarithmic: logarithmic vertical axes.
+        logarithmic_x: logarithmic horizontal axes.
         width: inches.
 
     Raises:
@@ -48,6 +50,8 @@ def plot_history(
         axes.grid(axis="y")
         if logarithmic:
             axes.set_yscale("log")
+        if logarithmic_x:
+            axes.set_xscale("log")
     if len(runs) > 1:
         grid.flat[-1].legend()
     return picture
