@@ -52,6 +52,10 @@ def plot_history(
             axes.set_yscale("log")
         if logarithmic_x:
             axes.set_xscale("log")
+            values = sorted({float(value) for frame in runs.values() if x in frame.columns for value in frame[x]})
+            if len(values) <= 8:
+                axes.set_xticks(values, [f"{value:g}" for value in values])
+                axes.minorticks_off()
     if len(runs) > 1:
         grid.flat[-1].legend()
     return picture

@@ -122,7 +122,7 @@ def show_strip(
     gray: Sequence[str] = (),
     truth: Any = None,
     outline: Any = None,
-    shared: bool = False,
+    limit: float | None = None,
     columns: int = 6,
     width: float = 9.0,
 ) -> Picture:
@@ -135,7 +135,7 @@ def show_strip(
         gray: titles of pictures among the panels, from black (0) to white (1).
         truth: (2,) the true point in pixels of the panels' finest map, ringed on each panel.
         outline: (h,w) the true region, as a mask of the panels' finest map, outlined on each panel.
-        shared: one scale for all signed panels, so that their colours may be compared.
+        limit: one scale for all signed panels, so that their colours may be compared: from -limit to limit.
         width: inches.
     """
     count = len(panels) + (image is not None)
@@ -157,11 +157,10 @@ def show_strip(
         space.ax.set_visible(False)
         if truth is not None:
             axes.plot(*as_array(truth), "o", markersize=9, markerfacecolor="none", markeredgecolor=TRUTH, markeredgewidth=1.5)
-    largest = max([float(np.abs(as_array(panels[title])).max()) for title in panels if title in signed], default=0.0)
     for axes, (title, panel) in zip(places, panels.items(), strict=False):
         values = as_array(panel)
-        limit = max(largest if shared else float(np.abs(values).max()), 1e-12)
-        options: dict[str, Any] = {"cmap": SIGNED, "vmin": -limit, "vmax": limit} if title in signed else {"cmap": HEAT, "vmin": 0}
+        reach = max(float(np.abs(values).max()) if limit is None else limit, 1e-12)
+        options: dict[str, Any] = {"cmap": SIGNED, "vmin": -reach, "vmax": reach} if title in signed else {"cmap": HEAT, "vmin": 0}
         if title in gray:
             options = {"cmap": "gray", "vmin": 0, "vmax": 1}
         shown = axes.imshow(values, **options)
@@ -176,6 +175,7 @@ def show_strip(
         bar.ax.tick_params(labelsize=6.5)
         bar.ax.locator_params(nbins=4)
         bar.outline.set_visible(False)  # type: ignore[operator]
+        bar.ax.set_visible(title not in gray)
     return picture
 
 
