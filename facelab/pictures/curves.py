@@ -16,6 +16,7 @@ def plot_history(
     x: str = "step",
     logarithmic: bool = False,
     colors: Mapping[str, str] | None = None,
+    logarithmic_x: bool = False,
     width: float = 9.0,
 ) -> Picture:
     """Training curves: one panel per quantity, one line per run.
@@ -26,6 +27,7 @@ def plot_history(
         columns: quantities to show, or {column: label with unit}; all but learning rate and seconds by default.
         logarithmic: logarithmic vertical axes.
         colors: of the runs that shall not get theirs by their place.
+        logarithmic_x: logarithmic horizontal axes.
         width: inches.
 
     Raises:
@@ -51,6 +53,12 @@ def plot_history(
         axes.grid(axis="y")
         if logarithmic:
             axes.set_yscale("log")
+        if logarithmic_x:
+            axes.set_xscale("log")
+            values = sorted({float(value) for frame in runs.values() if x in frame.columns for value in frame[x]})
+            if len(values) <= 8:
+                axes.set_xticks(values, [f"{value:g}" for value in values])
+                axes.minorticks_off()
     if len(runs) > 1:
         grid.flat[-1].legend()
     return picture

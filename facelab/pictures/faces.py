@@ -43,6 +43,7 @@ def show_faces(
     width: float = 9.0,
     lines: bool = True,
     title: str = "",
+    frame: bool = False,
 ) -> Picture:
     """Faces in a grid.
 
@@ -55,6 +56,7 @@ def show_faces(
         columns: faces per row at most.
         width: inches.
         lines: join the landmarks along the lines of their mark-up.
+        frame: a thin frame around each face, where white at its border would melt into the page.
 
     Raises:
         ValueError: landmarks or captions do not match the faces in number, or there is not one name per row.
@@ -84,6 +86,8 @@ def show_faces(
             axes.set_axis_off()
             continue
         draw_face(axes, images[index])
+        if frame:
+            axes.spines[:].set(visible=True, color="#999999", linewidth=0.6)
         for points, color in layers:
             reach = 72 * cell * float(np.ptp(points[index], axis=0).max()) / images.shape[2]  # size of the face on the page, points
             smallest = 6.0 if len(points[index]) <= 10 and not lines else 1.2  # a handful of loose points must not vanish in the picture

@@ -115,7 +115,16 @@ def _one_rgb(image: Any) -> np.ndarray:
 
 @styled
 def show_strip(
-    panels: dict[str, Any], image: Any = None, *, signed: Sequence[str] = (), truth: Any = None, columns: int = 6, width: float = 9.0
+    panels: dict[str, Any],
+    image: Any = None,
+    *,
+    signed: Sequence[str] = (),
+    gray: Sequence[str] = (),
+    truth: Any = None,
+    outline: Any = None,
+    limit: float | None = None,
+    columns: int = 6,
+    width: float = 9.0,
 ) -> Picture:
     """Maps (h,w) side by side under their names, each with its own colour bar.
 
@@ -123,7 +132,10 @@ def show_strip(
         panels: title -> (h,w) map; a map of probabilities is shown from zero (`magma`).
         image: shown first, if given.
         signed: titles of maps of scores, shown in two colours around zero (purple below, orange above).
+        gray: titles of pictures among the panels, from black (0) to white (1).
         truth: (2,) the true point in pixels of the panels' finest map, ringed on each panel.
+        outline: (h,w) the true region, as a mask of the panels' finest map, outlined on each panel.
+        limit: one scale for all signed panels, so that their colours may be compared: from -limit to limit.
         width: inches.
     """
     count = len(panels) + (image is not None)
@@ -137,7 +149,9 @@ def show_strip(
     if image is not None:
         axes = places.pop(0)
         draw_face(axes, _one_rgb(image))
+        _frame(axes)  # white at the border of an image is not the page
         axes.set_title("image")
+        _outline(axes, outline, 1.0)
         space = picture.colorbar(axes.images[0], ax=axes, location="bottom", fraction=0.05, pad=0.03)  # so that all panels align
         space.ax.tick_params(labelsize=6.5)
         space.ax.set_visible(False)
@@ -145,10 +159,15 @@ def show_strip(
             axes.plot(*as_array(truth), "o", markersize=9, markerfacecolor="none", markeredgecolor=TRUTH, markeredgewidth=1.5)
     for axes, (title, panel) in zip(places, panels.items(), strict=False):
         values = as_array(panel)
-        limit = max(float(np.abs(values).max()), 1e-12)
-        options = {"cmap": SIGNED, "vmin": -limit, "vmax": limit} if title in signed else {"cmap": HEAT, "vmin": 0}
+        reach = max(float(np.abs(values).max()) if limit is None else limit, 1e-12)
+        options: dict[str, Any] = {"cmap": SIGNED, "vmin": -reach, "vmax": reach} if title in signed else {"cmap": HEAT, "vmin": 0}
+        if title in gray:
+            options = {"cmap": "gray", "vmin": 0, "vmax": 1}
         shown = axes.imshow(values, **options)
         bare(axes, title)
+        if title in gray:
+            _frame(axes)
+        _outline(axes, outline, values.shape[0] / finest)
         if truth is not None:
             at = (as_array(truth) + 0.5) * values.shape[0] / finest - 0.5
             axes.plot(*at, "o", markersize=9, markerfacecolor="none", markeredgecolor=TRUTH, markeredgewidth=1.5)
@@ -156,7 +175,20 @@ def show_strip(
         bar.ax.tick_params(labelsize=6.5)
         bar.ax.locator_params(nbins=4)
         bar.outline.set_visible(False)  # type: ignore[operator]
+        bar.ax.set_visible(title not in gray)
     return picture
+
+
+def _frame(axes: Axes) -> None:
+    axes.spines[:].set(visible=True, color="#999999", linewidth=0.6)
+
+
+def _outline(axes: Axes, mask: Any, scale: float) -> None:
+    """The border of a mask (h,w) over a map that is `scale` times as fine."""
+    if mask is not None:
+        height, width = as_array(mask).shape
+        x, y = ((np.arange(side) + 0.5) * scale - 0.5 for side in (width, height))
+        axes.contour(x, y, as_array(mask).astype(float), levels=[0.5], colors=[TRUTH], linewidths=0.9)
 
 
 @styled
