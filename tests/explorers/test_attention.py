@@ -9,6 +9,8 @@ from facelab.batch import FaceBatch
 from facelab.explorers import AttentionExplorer, stages_from_maps, stops
 from facelab.methods.decafa import DeCaFA
 
+pytestmark = pytest.mark.slow
+
 IMAGES, TRUTH = faces()
 CONTROLS = ("image", "stage", "landmark", "markup", "use", "x", "y", "size")
 

@@ -14,6 +14,8 @@ from facelab.importance.judging import mass_in_part
 from facelab.importance.scores import evaluating
 from facelab.pictures.attributions import sheet_corner
 
+pytestmark = pytest.mark.slow
+
 SIZE = 12
 GENERATOR = np.random.default_rng(0)
 IMAGES = GENERATOR.random((3, 3, SIZE, SIZE)).astype(np.float32)

@@ -13,6 +13,8 @@ from facelab.explorers.gating_tree_view import BARS, CURVE, END_PLACES, ENDS, FA
 from facelab.pictures.trees import node_places
 from facelab.worlds import faces
 
+pytestmark = pytest.mark.slow
+
 SIZE, STEPS = 32, np.linspace(-40, 40, 7)
 FACES = faces.render(12, 0, SIZE, channels=(), yaw=(-40, 40))
 SWEEP = face_sweep("yaw", STEPS, face=3, size=SIZE)

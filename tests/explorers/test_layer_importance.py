@@ -13,6 +13,8 @@ from scipy.stats import spearmanr
 from facelab.explorers import LayerImportanceExplorer
 from facelab.explorers.explorer import stops
 
+pytestmark = pytest.mark.slow
+
 LAYERS, CRITERIA, SENSITIVITY, BUDGETS = tables()
 NAMES = [layer.name for layer in LAYERS]
 CONTROLS = ["family", "criterion", "layer", "sort", "size", "use", "budget"]

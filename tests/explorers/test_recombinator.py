@@ -9,6 +9,8 @@ from facelab.explorers.explorer import stops
 from facelab.explorers.recombinator import NO_CUT, RecombinatorExplorer
 from facelab.methods.recombinator import RCN, SumNet
 
+pytestmark = pytest.mark.slow
+
 SIZE = 16
 IMAGES = np.random.default_rng(0).random((3, 1, SIZE, SIZE)).astype(np.float32)
 TRUTH = np.random.default_rng(1).uniform(2, SIZE - 3, (3, 5, 2))

@@ -9,6 +9,8 @@ from facelab.explorers import stops
 from facelab.explorers.world import CHANNELS, WorldExplorer, world_view
 from facelab.worlds import faces
 
+pytestmark = pytest.mark.slow
+
 SHOWN = ("face", "identity", "channel", "markup", "size")
 
 

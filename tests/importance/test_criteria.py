@@ -14,6 +14,8 @@ from facelab.importance.evidence import Evidence
 from facelab.importance.scores import accuracy, evaluate, log_likelihood, negative_squared_error
 from facelab.importance.tables import CRITERIA_COLUMNS, KINDS, read_table, save_table
 
+pytestmark = pytest.mark.slow
+
 
 def small_network(seed=0):
     with seeded(seed):

@@ -7,6 +7,8 @@ from facelab.importance import exact, paths
 from facelab.importance.attributions import attribute
 from facelab.importance.targets import scalar
 
+pytestmark = pytest.mark.slow
+
 
 def bent_network(activation):
     with seeded(5):

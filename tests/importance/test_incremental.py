@@ -15,6 +15,8 @@ from facelab.importance.incremental import Incremental, NotTraceable
 from facelab.importance.networks import groups
 from facelab.importance.plain import Plain as Whole
 
+pytestmark = pytest.mark.slow
+
 INPUTS = torch.cat([inputs for inputs, _ in batches()])
 
 

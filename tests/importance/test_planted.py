@@ -8,6 +8,8 @@ from facelab.importance.planted import ROLES, planted
 from facelab.importance.scores import SCORES, accuracy, evaluate, log_likelihood
 from facelab.importance.sensitivity import ablate_channels, measure_layers
 
+pytestmark = pytest.mark.slow
+
 CHANNELS = 6
 
 

@@ -26,6 +26,8 @@ from facelab.importance.scores import accuracy, evaluate, log_likelihood
 from facelab.importance.sensitivity import ablate_channels, measure_layers
 from facelab.importance.tables import SENSITIVITY_COLUMNS, read_table, save_table
 
+pytestmark = pytest.mark.slow
+
 LOADER = batches(24)
 ablate = partial(ablate_channels, loader=LOADER, score=log_likelihood, progress=False)
 measure = partial(measure_layers, loader=LOADER, score=log_likelihood, draws=2, progress=False)

@@ -9,6 +9,8 @@ from facelab import pictures
 from facelab.pictures.lettering import Lettering, fitted, outline
 from facelab.pictures.style import Picture
 
+pytestmark = pytest.mark.slow
+
 LAYERS, CRITERIA, SENSITIVITY, _ = tables()
 NAMES = [layer.name for layer in LAYERS]
 TRUTH = np.array([0.4, 0.1, 0.3, 0.2, 0.2, 0.0])

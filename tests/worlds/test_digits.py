@@ -8,6 +8,8 @@ from sklearn.datasets import load_digits
 
 from facelab.worlds import digits
 
+pytestmark = pytest.mark.slow
+
 PLAIN = {"rotation": 0, "scale": 1, "shift_x": 0, "shift_y": 0, "noise": 0}
 
 
