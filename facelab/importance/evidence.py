@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,6 +11,7 @@ from torch.func import functional_call, vjp, vmap
 
 from facelab.blocks import seeded
 from facelab.importance.networks import layers, tensors_in
+from facelab.importance.paths import path_nodes
 from facelab.importance.scores import Score, one_per_sample
 
 CHUNK = 32  # samples at a time: gradients per sample are as many as weights times this
@@ -159,7 +159,7 @@ class Evidence:
             whole = weight.detach().clone()
             integral, norms = torch.zeros_like(whole), torch.zeros(())
             try:
-                for node, share in zip(*nodes(self.steps), strict=True):
+                for node, share in zip(*(part.tolist() for part in path_nodes(self.steps)), strict=True):
                     weight.data.copy_(node * whole)
                     gradient = torch.zeros_like(whole)
                     for inputs, targets in self._chunks():
@@ -180,7 +180,7 @@ class Evidence:
         """
         found = {name: torch.zeros(()) for name in self.modules}
         for name, module in self.modules.items():
-            for node, share in zip(*nodes(self.steps), strict=True):
+            for node, share in zip(*(part.tolist() for part in path_nodes(self.steps)), strict=True):
                 scale = float(node)
                 for inputs, targets in self._chunks():
                     with self._watched(lambda which, output: output * scale if which == name else output.clone()) as calls:  # noqa: B023
@@ -229,12 +229,6 @@ class Evidence:
                 found[name] = float((self._answers() - outputs).norm(dim=1).mean())
                 weight.data.copy_(whole)
         return found
-
-
-def nodes(steps: int) -> tuple[np.ndarray, np.ndarray]:
-    """Places and shares of the Gauss-Legendre quadrature on 0..1."""
-    places, shares = np.polynomial.legendre.leggauss(steps)
-    return (places + 1) / 2, shares / 2
 
 
 def per_channel(module: nn.Module, values: Tensor) -> Tensor:

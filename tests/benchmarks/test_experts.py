@@ -13,14 +13,6 @@ pytestmark = pytest.mark.benchmark(timer=time.process_time)
 EXPERTS, INPUTS, HIDDEN, OUTPUTS = 64, 174, 16, 58
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def loop():
     return nn.ModuleList(
         nn.Sequential(nn.Linear(INPUTS, HIDDEN, bias=False), nn.BatchNorm1d(HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, OUTPUTS))

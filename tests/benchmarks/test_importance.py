@@ -33,14 +33,6 @@ SAMPLES, TURNS = 256, 2
 TARGETS = {1: 6.0, 2: 4.0}  # by blocks per stage
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module", params=TARGETS, ids=["one block per stage", "two blocks per stage"])
 def case(request):
     """The net, 256 images of 32 pixels and their classes, the channels, and eight of these for the loops."""

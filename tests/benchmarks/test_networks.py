@@ -45,14 +45,6 @@ STEPS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def faces(batch, size):
     generator = torch.Generator().manual_seed(0)
     return torch.rand(batch, 1, size, size, generator=generator), torch.rand(batch, 68, 2, generator=generator) * size

@@ -104,14 +104,6 @@ FLOORS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.mark.parametrize(("part", "loop", "direction"), FLOORS, ids=lambda key: getattr(key, "__name__", key))
 def test_all_leaves_at_once(benchmark, part, loop, direction):
     values, ours, theirs = contest(part, loop)
