@@ -7,6 +7,7 @@ sqrt(n / (n - 1)): the same correction as for the mean of n normal values (Heste
 the bootstrap", 2015, section 4.2). Two seeds therefore settle very little, three a little more.
 """
 
+import base64
 import html
 import math
 from dataclasses import asdict, dataclass, fields
@@ -50,11 +51,20 @@ class Claim:
         return self.low > self.margin
 
     @property
-    def verdict(self) -> Literal["met", "not met", "indicative"]:
-        """In a word; an indicative claim gives its figures but is not judged."""
+    def verdict(self) -> Literal["met", "not met", "indicative", "against"]:
+        """In a word; an indicative claim gives its figures but is not judged, and one whose whole interval lies below zero is against."""
+        if self.high < 0:
+            return "against"
         if self.indicative:
             return "indicative"
         return "met" if self.met else "not met"
+
+    @property
+    def sentence(self) -> str:
+        """What the figures say where they speak against the claim; empty elsewhere."""
+        if self.verdict != "against":
+            return ""
+        return f"These figures speak against the claim: the baseline is better, by {-self.high:.1%} to {-self.low:.1%} of its own value."
 
     @classmethod
     def from_stored(cls, stored: dict[str, Any]) -> "Claim":
@@ -77,17 +87,19 @@ class Claim:
         }
 
     def __str__(self) -> str:
-        return "\n".join(f"{column:>13}  {text}" for column, text in self.row().items())
+        lines = [f"{column:>13}  {text}" for column, text in self.row().items()]
+        return "\n".join([*lines, self.sentence] if self.sentence else lines)
 
     def _repr_html_(self) -> str:
-        colours = {"met": "#0072b2", "not met": "#d55e00", "indicative": "#777777"}
+        colours = {"met": "#0072b2", "not met": "#d55e00", "indicative": "#777777", "against": "#d55e00"}
         row = {column: html.escape(text) for column, text in self.row().items()}
         row["verdict"] = f'<b style="color:{colours[self.verdict]}">{row["verdict"]}</b>'
         statement = row.pop("claim")
         heads = "".join(f"<th>{column}</th>" for column in row)
         cells = "".join(f"<td>{text}</td>" for text in row.values())
         caption = f'<caption style="text-align:left;caption-side:top"><b>Claim.</b> {statement}</caption>'
-        return f"<table>{caption}<thead><tr>{heads}</tr></thead><tbody><tr>{cells}</tr></tbody></table>"
+        sentence = f"<p>{self.sentence}</p>" if self.sentence else ""
+        return f"<table>{caption}<thead><tr>{heads}</tr></thead><tbody><tr>{cells}</tr></tbody></table>{sentence}"
 
 
 def claim(
@@ -148,7 +160,8 @@ def claim(
         samples=samples,
         indicative=bool(indicative),
     )
-    stored = asdict(result) | {"met": result.met, "verdict": result.verdict}
+    scores = {"ours": _packed(ours), "baseline": _packed(baseline)}
+    stored = asdict(result) | {"met": result.met, "verdict": result.verdict, "scores": scores}
     _show({"text/plain": str(result), "text/html": result._repr_html_(), CLAIM_TYPE: stored})
     return result
 
@@ -209,13 +222,23 @@ def require(*claims: Claim) -> None:
     """
     if not claims:
         raise ValueError("There is nothing to require: give the notebook's claims.")
-    failed = [c for c in claims if c.verdict == "not met"]
+    failed = [c for c in claims if not (c.met or c.indicative)]
     if failed:
         lines = [f"{c.name}: gain {c.gain:+.1%}, interval {c.low:+.1%} to {c.high:+.1%}, must exceed {c.margin:.0%}" for c in failed]
         raise ClaimNotMet(f"{len(failed)} of {len(claims)} claims not met. " + "; ".join(lines))
-    judged = sum(c.verdict == "met" for c in claims)
+    judged = sum(not c.indicative for c in claims)
     undecided = len(claims) - judged
     print(f"{judged} of {len(claims)} claims met" + (f", {undecided} indicative (settled by preset='full')." if undecided else "."))
+
+
+def _packed(scores: Float[np.ndarray, "..."]) -> dict[str, Any]:
+    """An array as JSON: its shape, and its numbers in single precision, little-endian, in base 64."""
+    return {"shape": list(scores.shape), "float32": base64.b64encode(scores.astype("<f4").tobytes()).decode("ascii")}
+
+
+def unpacked(stored: dict[str, Any]) -> Float[np.ndarray, "..."]:
+    """The scores of one side of a stored claim, `claim["scores"]["ours"]` or `["baseline"]`, as a float64 array."""
+    return np.frombuffer(base64.b64decode(stored["float32"]), dtype="<f4").reshape(stored["shape"]).astype(np.float64)
 
 
 def _scores(values: Any, which: str) -> Float[np.ndarray, "..."]:

@@ -1,7 +1,6 @@
 """The `facelab` command: list, run and check the notebooks, open them, find the data, print the scoreboard."""
 
 import json
-import subprocess
 import sys
 import tempfile
 from dataclasses import asdict
@@ -13,9 +12,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
-from facelab import running
+from facelab import running, settling
+from facelab import scoreboard as scoreboard_of
 from facelab.claims import Claim
+from facelab.lab import serve
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="The course on the command line.")
 data_app = typer.Typer(no_args_is_help=True, help="Real data sets: where they are, where they come from.")
@@ -23,12 +25,12 @@ app.add_typer(data_app, name="data")
 
 console = Console()
 messages = Console(stderr=True)
-README_MARKS = ("<!-- scoreboard: written by `facelab scoreboard --readme` -->", "<!-- end of scoreboard -->")
 
 AsJson = Annotated[bool, typer.Option("--json", help="For programs instead of people.")]
 Folder = Annotated[Path, typer.Option("--notebooks", help="Folder of the notebooks.", hidden=True)]
 Slugs = Annotated[list[str] | None, typer.Argument(help="Names of notebooks, as `facelab list` shows them.", show_default=False)]
 Jobs = Annotated[int, typer.Option(min=1, help="Notebooks at a time, each in its own process.")]
+Part = Annotated[str | None, typer.Option(help="All notebooks of this part: its number or its folder.")]
 Output = Annotated[Path, typer.Option(help="Folder of the executed copies.")]
 
 
@@ -40,16 +42,18 @@ def list_notebooks(as_json: AsJson = False, notebooks: Folder = running.NOTEBOOK
         rows = [asdict(notebook) | {"path": str(notebook.path), "minutes": round(notebook.seconds / 60, 2)} for notebook in found]
         print(json.dumps(rows, indent=2))
         return
-    table = _table("part", "number", "slug", "title", "paper", "seeds", "minutes")
-    for n in found:
-        table.add_row(str(n.part), n.number, f"[bold]{n.slug}[/]", escape(n.title), escape(n.paper), str(n.seeds), f"{n.seconds / 60:.1f}")
+    table = _table("number", "slug", "title", "minutes")
+    for n in found:  # one line each: only the title may give way
+        table.add_row(n.number, f"[bold]{n.slug}[/]", Text(n.title, no_wrap=True, overflow="ellipsis"), f"{n.seconds / 60:.1f}")
+    for column in table.columns:
+        column.no_wrap = column.header != "title"
     console.print(table)
 
 
 @app.command()
 def run(
     slugs: Slugs = None,
-    part: Annotated[int | None, typer.Option(help="All notebooks of this part.")] = None,
+    part: Part = None,
     everything: Annotated[bool, typer.Option("--all", help="All notebooks.")] = False,
     preset: Annotated[str | None, typer.Option(help="quick (a minute on two cores) or full.")] = None,
     seed: Annotated[int | None, typer.Option(help="Another seed.")] = None,
@@ -70,8 +74,8 @@ def run(
         texts["seed"] = str(seed)
     # --all and --part reach notebooks without parameters too; those simply have no preset or seed to change.
     own = [{k: v for k, v in texts.items() if slugs or k in n.parameters or k not in ("preset", "seed")} for n in chosen]
-    tasks = [(notebook, running.typed_parameters(notebook, mine)) for notebook, mine in zip(chosen, own, strict=True)]
-    runs = _run_shown(tasks, jobs=jobs, output=output)
+    tasks = [running.Task(notebook, running.typed_parameters(notebook, mine), output) for notebook, mine in zip(chosen, own, strict=True)]
+    runs = _run_shown(tasks, jobs=jobs)
     if as_json:
         print(json.dumps([result.summary() for result in runs], indent=2))
     else:
@@ -100,12 +104,12 @@ def sabotage(
         if len(notebook.sabotages) < 2:
             raise ValueError(f"The notebook {notebook.slug} names {len(notebook.sabotages)} sabotages; at least two are needed.")
     texts = _pairs(settings or [])
-    tasks = [(n, running.typed_parameters(n, texts | {"sabotage": name})) for n in chosen for name in ("", *n.sabotages)]
-    if not tasks:
+    asked = [(n, running.typed_parameters(n, texts | {"sabotage": name})) for n in chosen for name in ("", *n.sabotages)]
+    if not asked:
         messages.print("No notebook names a sabotage; there is nothing to check.")
         return
     with tempfile.TemporaryDirectory() as folder:
-        runs = _run_shown(tasks, jobs=jobs, output=Path(folder))
+        runs = _run_shown([running.Task(n, parameters, Path(folder)) for n, parameters in asked], jobs=jobs)
     untouched = {result.notebook.slug: result for result in runs if not result.parameters.get("sabotage")}
     rows = [_sabotage_row(result, untouched[result.notebook.slug]) for result in runs if result.parameters.get("sabotage")]
     for slug, result in untouched.items():
@@ -124,40 +128,96 @@ def sabotage(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(context_settings={"ignore_unknown_options": True})
 def lab(
     arguments: Annotated[list[str] | None, typer.Argument(help="Passed on to JupyterLab.")] = None,
     notebooks: Folder = running.NOTEBOOKS,
 ) -> None:
     """Opens JupyterLab on the start notebook."""
-    start = notebooks / "00_start_here.ipynb"
+    start = notebooks.resolve() / "00_start_here.ipynb"
     if not start.exists():
         raise ValueError(f"The start notebook is not at {start}; run facelab from its checkout.")
     # The checkout is the root, so that links between notebooks and to the pictures of the README work.
-    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={notebooks.parent}", str(start)]
-    raise typer.Exit(subprocess.call([*command, *(arguments or [])]))
+    serve(start, root=start.parent.parent, arguments=arguments or [])
+
+
+@app.command()
+def settle(
+    slugs: Slugs = None,
+    part: Part = None,
+    everything: Annotated[bool, typer.Option("--all", help="All notebooks.")] = False,
+    seeds: Annotated[int, typer.Option(min=2, help="Seeds of each notebook, from 0.")] = 5,
+    settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Settle a variant of the notebook.")] = None,
+    jobs: Jobs = 2,
+    notebooks: Folder = running.NOTEBOOKS,
+    work: Annotated[Path, typer.Option(help="Folder of the single runs.")] = settling.WORK,
+    folder: Annotated[Path, typer.Option(help="Folder of the settled figures.")] = settling.FOLDER,
+) -> None:
+    """Runs notebooks with several seeds and arithmetics and writes their settled figures; goes on where it was stopped.
+
+    Exits 1 if a run breaks off, or if a claim is judged that the runs do not settle.
+    """
+    chosen = _choose(slugs, part, everything, running.discover(notebooks))
+    texts = _pairs(settings or [])
+    if "seed" in texts:
+        raise ValueError("The seeds are settle's own; say how many with --seeds.")
+    settled, broken = [], {}
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[of]}"), TimeElapsedColumn())
+    with Progress(*columns, console=messages) as bars:
+        shown: dict[str, Any] = {}
+
+        def begun(tasks: list[running.Task], missing: list[running.Task]) -> None:
+            shown["all"] = bars.add_task("all runs", total=len(tasks), completed=len(tasks) - len(missing), of="runs")
+
+        def progress(task: running.Task, done: int, cells: int) -> None:
+            name = f"{task.notebook.slug} {task.output.name}"
+            if name not in shown:
+                shown[name] = bars.add_task(name, of="cells")
+            bars.update(shown[name], completed=done, total=cells)
+            if done == cells:
+                bars.update(shown.pop(name), visible=False)
+                bars.advance(shown["all"])
+
+        # Parameters are typed per notebook, so those of other variants are settled one notebook after the other.
+        groups = [[notebook] for notebook in chosen] if texts else [chosen]
+        for group in groups:
+            parameters = running.typed_parameters(group[0], texts)
+            broken |= settling.settle(
+                group, seeds=seeds, jobs=jobs, parameters=parameters, work=work, folder=folder, progress=progress, begun=begun
+            )
+            settled += [f for n in group if n.slug not in broken and (f := settling.load(n.slug, parameters, folder))]
+    for figures in settled:
+        _report_settled(figures)
+    for slug, sentences in broken.items():
+        messages.print(f"{slug} is not settled: {' '.join(sentences)}", style="bold", markup=False, highlight=False, soft_wrap=True)
+    unsettled = [c for figures in settled for c in figures["claims"] if not c["indicative"] and not settling.may_be_judged(c)]
+    if broken or unsettled:
+        raise typer.Exit(1)
 
 
 @app.command()
 def scoreboard(
-    source: Annotated[Path, typer.Option("--from", help="Folder of executed copies.")] = running.OUTPUT,
+    source: Annotated[Path | None, typer.Option("--from", help="Folder of executed copies, in place of the settled figures.")] = None,
     as_json: AsJson = False,
-    readme: Annotated[bool, typer.Option("--readme", help="Write the table between the marks in README.md.")] = False,
+    readme: Annotated[bool, typer.Option("--readme", help="Write the tables of README.md and docs/scoreboard.md.")] = False,
+    notebooks: Folder = running.NOTEBOOKS,
 ) -> None:
-    """The table of all claims, read from executed copies."""
-    rows = running.scoreboard(source)
+    """The table of all claims: the settled figures, or those of single runs."""
+    if source is not None:
+        rows = running.scoreboard(source)
+        texts = [{"notebook": row["notebook"], "with": row["with"]} | Claim.from_stored(row).row() for row in rows]
+    else:
+        found = [figures for n in running.discover(notebooks) for figures in settling.load_all(n.slug)]
+        rows = [{"notebook": figures["slug"], "with": figures["parameters"]} | claim for figures in found for claim in figures["claims"]]
+        texts = [{"notebook": row["notebook"], "with": _variant(row["with"])} | scoreboard_of.row(row) for row in rows]
     if as_json:
-        print(json.dumps(rows, indent=2))
-        return
-    variants = any(row["with"] for row in rows)
-    heads = [{"notebook": row["notebook"]} | ({"with": row["with"]} if variants else {}) for row in rows]
-    texts = [head | Claim.from_stored(row).row() for head, row in zip(heads, rows, strict=True)]
-    if readme:
-        path = running.NOTEBOOKS.parent / "README.md"
-        path.write_text(write_between_marks(path.read_text(encoding="utf-8"), markdown_table(texts)), encoding="utf-8")
-        console.print(f"{len(rows)} claims written to {path}")
-        return
-    console.print(_claims_table(texts))
+        print(json.dumps([{key: value for key, value in row.items() if key != "scores"} for row in rows], indent=2))
+    elif readme:
+        for path, text in scoreboard_of.tables(running.discover(notebooks)).items():
+            path.write_text(text, encoding="utf-8")
+            console.print(str(path), soft_wrap=True)
+    else:
+        console.print(_claims_table(texts))
 
 
 @app.command()
@@ -235,24 +295,6 @@ def data_fetch(name: str) -> None:
     print(catalogue.fetch(name))
 
 
-def write_between_marks(text: str, table: str) -> str:
-    """`text` with whatever stood between the scoreboard marks replaced by `table`.
-
-    Raises:
-        ValueError: a mark is missing.
-    """
-    first, last = README_MARKS
-    if first not in text or last not in text:
-        raise ValueError(f"README.md lacks the marks of the scoreboard; put {first!r} and {last!r} where the table belongs.")
-    return text[: text.index(first) + len(first)] + f"\n\n{table}\n\n" + text[text.index(last) :]
-
-
-def markdown_table(rows: list[dict[str, str]]) -> str:
-    """Rows of one set of columns as a Markdown table."""
-    lines = [list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)]
-    return "\n".join("| " + " | ".join(value.replace("|", "\\|") for value in line) + " |" for line in lines)
-
-
 def main() -> None:
     """The command line; what a person did wrong is one sentence, not a traceback."""
     try:
@@ -279,14 +321,14 @@ def _claims_table(rows: list[dict[str, str]]) -> Table:
     return table
 
 
-def _choose(slugs: list[str] | None, part: int | None, everything: bool, found: list[running.Notebook]) -> list[running.Notebook]:
+def _choose(slugs: list[str] | None, part: str | None, everything: bool, found: list[running.Notebook]) -> list[running.Notebook]:
     if sum((bool(slugs), part is not None, everything)) != 1:
         raise ValueError("Say which notebooks: either names, or --part P, or --all.")
     if slugs:
         return running.find(slugs, found)
-    chosen = [notebook for notebook in found if everything or notebook.part == part]
+    chosen = [notebook for notebook in found if everything or part in (str(notebook.part), notebook.path.parent.name)]
     if not chosen:
-        raise ValueError(f"There is no notebook in part {part}; there are parts {sorted({n.part for n in found})}.")
+        raise ValueError(f"There is no notebook in part {part}; there are parts {', '.join(map(str, sorted({n.part for n in found})))}.")
     return chosen
 
 
@@ -297,11 +339,11 @@ def _pairs(settings: list[str]) -> dict[str, str]:
     return dict(setting.split("=", 1) for setting in settings)
 
 
-def _run_shown(tasks: list[tuple[running.Notebook, dict[str, Any]]], *, jobs: int, output: Path) -> list[running.Run]:
+def _run_shown(tasks: list[running.Task], *, jobs: int) -> list[running.Run]:
     """Runs with one progress bar per notebook, on stderr."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("cells"), TimeElapsedColumn())
     with Progress(*columns, console=messages) as bars:
-        names = [" ".join([n.slug, *(f"{key}={value}" for key, value in parameters.items())]) for n, parameters in tasks]
+        names = [" ".join([t.notebook.slug, *(f"{key}={value}" for key, value in t.parameters.items())]) for t in tasks]
         rows = [bars.add_task(name, total=None, start=False) for name in names]
 
         def progress(task: int, done: int, cells: int) -> None:
@@ -309,7 +351,7 @@ def _run_shown(tasks: list[tuple[running.Notebook, dict[str, Any]]], *, jobs: in
                 bars.start_task(rows[task])
             bars.update(rows[task], completed=done, total=cells)
 
-        return running.run_all(tasks, jobs=jobs, output=output, progress=progress)
+        return running.run_all(tasks, jobs=jobs, progress=progress)
 
 
 def _report(result: running.Run) -> None:
@@ -320,8 +362,22 @@ def _report(result: running.Run) -> None:
         console.print(f"{name} = {value:.6g}", highlight=False)
     if result.error:
         console.print(f"[bold red]A cell failed.[/] {escape(result.error)}", soft_wrap=True)
-    cost = f"{result.seconds:.0f} s, {result.memory_mb:.0f} MB"
+    cost = f"{result.seconds:.0f} s, {result.processor_seconds:.0f} s of processor, {result.memory_mb:.0f} MB"
     console.print(f"{cost}, executed copy: {escape(str(result.copy))}", highlight=False, soft_wrap=True)
+
+
+def _variant(parameters: dict[str, Any]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in parameters.items())
+
+
+def _report_settled(figures: dict[str, Any]) -> None:
+    runs = figures["runs"]
+    console.rule(f"[bold]{figures['slug']}[/] {escape(_variant(figures['parameters']))}", align="left", style="dim")
+    console.print(_claims_table([scoreboard_of.row(claim) for claim in figures["claims"]]))
+    for name, (low, high) in settling.metric_ranges(figures).items():
+        console.print(f"{name}: {low:.6g} to {high:.6g}", highlight=False)
+    seconds = [run["processor_seconds"] for run in runs]
+    console.print(f"{len(runs)} runs, {min(seconds):.0f} to {max(seconds):.0f} s of processor each", highlight=False)
 
 
 def _sabotage_row(result: running.Run, untouched: running.Run) -> dict[str, Any]:

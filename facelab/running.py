@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +47,19 @@ class Notebook:
 
 
 @dataclass(frozen=True)
+class Task:
+    """A run to be made."""
+
+    notebook: Notebook
+    parameters: dict[str, Any]
+    """To inject, already of the right types."""
+    output: Path = OUTPUT
+    """Folder of the executed copy."""
+    environment: dict[str, str] = field(default_factory=dict)
+    """Variables for the kernel, on top of this process's own."""
+
+
+@dataclass(frozen=True)
 class Run:
     """One execution of a notebook."""
 
@@ -58,6 +71,9 @@ class Run:
     """As stored by `facelab.claims.claim`."""
     metrics: dict[str, float]
     seconds: float
+    """By the clock on the wall."""
+    processor_seconds: float
+    """Of the kernel and all processes it started, together."""
     memory_mb: float
     """Largest resident memory of the kernel and all processes it started, together; on Linux, pages that they share count once."""
     error: str
@@ -66,7 +82,7 @@ class Run:
     @property
     def unmet(self) -> list[str]:
         """Names of the claims that were judged and not met."""
-        return [claim["name"] for claim in self.claims if claim["verdict"] == "not met"]
+        return [claim["name"] for claim in self.claims if not (claim["met"] or claim["indicative"])]
 
     @property
     def passed(self) -> bool:
@@ -85,9 +101,10 @@ class Run:
             "parameters": self.parameters,
             "passed": self.passed,
             "error": self.error,
-            "claims": self.claims,
+            "claims": [{key: value for key, value in claim.items() if key != "scores"} for claim in self.claims],
             "metrics": self.metrics,
             "seconds": round(self.seconds, 2),
+            "processor_seconds": round(self.processor_seconds, 2),
             "memory_mb": round(self.memory_mb),
             "copy": str(self.copy),
         }
@@ -191,28 +208,23 @@ def typed_parameters(notebook: Notebook, texts: dict[str, str]) -> dict[str, Any
 
 
 def run(
-    notebook: Notebook,
-    parameters: dict[str, Any] | None = None,
+    task: Task,
     *,
-    output: Path = OUTPUT,
-    environment: dict[str, str] | None = None,
     progress: Callable[[int, int], None] = lambda done, cells: None,
     stop: threading.Event | None = None,
 ) -> Run:
     """Executes a notebook in a kernel of this very interpreter and keeps the executed copy, complete or not at all.
 
     Args:
-        parameters: to inject, already of the right types.
-        output: folder of the executed copies.
-        environment: variables for the kernel, on top of this process's own.
         progress: called with (cells done, cells) while it runs.
         stop: when set, the kernel is killed and `KeyboardInterrupt` raised.
     """
     import nbformat
     import papermill
 
-    parameters = {key: value for key, value in (parameters or {}).items() if notebook.parameters.get(key) != value}
-    copy = (output / _copy_name(notebook, parameters)).resolve()
+    notebook = task.notebook
+    parameters = {key: value for key, value in task.parameters.items() if notebook.parameters.get(key) != value}
+    copy = (task.output / _copy_name(notebook, parameters)).resolve()
     copy.parent.mkdir(parents=True, exist_ok=True)
     partial = copy.with_name(f".{copy.stem}.{os.getpid()}.{threading.get_ident()}.partial.ipynb")
     cells = len(nbformat.read(notebook.path, as_version=4).cells) + bool(parameters)
@@ -229,7 +241,7 @@ def run(
             language="python",
             progress_bar=False,
             start_timeout=120,  # seconds; a cold start on a busy machine takes longer than papermill's own 60
-            kernel_manager_class=_kernel_manager(_kernel_environment(parameters, environment), watch),
+            kernel_manager_class=_kernel_manager(_kernel_environment(parameters, task.environment), watch),
             resources={"metadata": {"path": str(notebook.path.resolve().parent)}},
             extra_arguments=["--IPKernelApp.log_level=ERROR"],
             store_widget_state=False,
@@ -250,11 +262,13 @@ def run(
         shutil.copy(notebook.path, partial)
     content = nbformat.read(partial, as_version=4)
     _tidy(content)
-    result = Run(notebook, parameters, copy, *measured(content), seconds=seconds, memory_mb=watch.peak / 2**20, error=error)
+    cost = {"seconds": seconds, "processor_seconds": watch.processor_seconds, "memory_mb": watch.peak / 2**20}
+    result = Run(notebook, parameters, copy, *measured(content), **cost, error=error)
     content.metadata["facelab_run"] = {
         "parameters": parameters,
         "error": error,
         "seconds": round(seconds, 2),
+        "processor_seconds": round(result.processor_seconds, 2),
         "memory_mb": round(result.memory_mb),
     }
     nbformat.write(content, partial)
@@ -263,20 +277,17 @@ def run(
 
 
 def run_all(
-    tasks: list[tuple[Notebook, dict[str, Any]]],
+    tasks: list[Task],
     *,
     jobs: int = 1,
-    output: Path = OUTPUT,
-    environment: dict[str, str] | None = None,
     progress: Callable[[int, int, int], None] = lambda task, done, cells: None,
-    finished: Callable[[Run], None] = lambda result: None,
+    finished: Callable[[int, Run], None] = lambda task, result: None,
 ) -> list[Run]:
     """Runs several notebooks, `jobs` kernels at a time, each in its own process; Ctrl-C stops all and leaves finished copies alone.
 
     Args:
-        tasks: (notebook, parameters to inject).
         progress: called with (index of the task, cells done, cells).
-        finished: called with each run as it ends.
+        finished: called with the index of the task and its run, as each ends.
 
     Raises:
         ValueError: `jobs` below one.
@@ -285,23 +296,20 @@ def run_all(
         raise ValueError(f"jobs={jobs} runs nothing; use 1 or more.")
     stop = threading.Event()
     # One thread per process: two busy threads on a shared core run small networks many times slower.
-    environment = ({"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"} if jobs > 1 else {}) | (environment or {})
+    threads = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"} if jobs > 1 else {}
 
     def start(index: int) -> Run:
-        notebook, parameters = tasks[index]
-
-        def report(done: int, cells: int) -> None:
-            progress(index, done, cells)
-
-        return run(notebook, parameters, output=output, environment=environment, progress=report, stop=stop)
+        task = replace(tasks[index], environment=threads | tasks[index].environment)
+        return run(task, progress=lambda done, cells: progress(index, done, cells), stop=stop)
 
     results: dict[int, Run] = {}
     with ThreadPoolExecutor(max_workers=jobs) as pool:
         futures = {pool.submit(start, index): index for index in range(len(tasks))}
         try:
             for future in as_completed(futures):
-                results[futures[future]] = future.result()
-                finished(results[futures[future]])
+                index = futures[future]
+                results[index] = future.result()
+                finished(index, results[index])
         except BaseException:
             stop.set()
             pool.shutdown(cancel_futures=True)
@@ -394,12 +402,12 @@ def _copy_name(notebook: Notebook, parameters: dict[str, Any]) -> Path:
     return Path(folder) / f"{notebook.path.stem}{safe}.ipynb"
 
 
-def _kernel_environment(parameters: dict[str, Any], extra: dict[str, str] | None) -> dict[str, str]:
+def _kernel_environment(parameters: dict[str, Any], extra: dict[str, str]) -> dict[str, str]:
     environment = dict(os.environ)
     if parameters.get("preset", "quick") == "quick":
         # The same figures on every run of a machine: sums over threads depend on how many there are.
         environment.setdefault("OMP_NUM_THREADS", "1")
-    return environment | (extra or {})
+    return environment | extra
 
 
 def _kernel_manager(environment: dict[str, str], watch: "_Watch") -> type:
@@ -421,12 +429,17 @@ def _kernel_manager(environment: dict[str, str], watch: "_Watch") -> type:
 
 
 class _Watch:
-    """Follows the memory of a kernel and of all processes below it, and kills them when told to stop."""
+    """Follows memory and processor time of a kernel and of all processes below it, and kills them when told to stop."""
 
     def __init__(self, stop: threading.Event):
         self.peak = 0
+        self._spent: dict[int, float] = {}  # seconds of each process, as last seen
         self._stop, self._ended = stop, threading.Event()
         self._thread: threading.Thread | None = None
+
+    @property
+    def processor_seconds(self) -> float:
+        return sum(self._spent.values())
 
     def begin(self, pid: int) -> None:
         self._thread = threading.Thread(target=self._follow, args=(pid,), daemon=True)
@@ -440,11 +453,16 @@ class _Watch:
     def _follow(self, pid: int) -> None:
         import psutil
 
+        look = 0.0
         try:
             kernel = psutil.Process(pid)
             while not self._ended.wait(0.25):
                 family = [kernel, *kernel.children(recursive=True)]
-                self.peak = max(self.peak, sum(_resident(process) for process in family))
+                self._spent |= {process.pid: seconds for process in family if (seconds := _processor_seconds(process))}
+                if time.monotonic() > look:  # adding up shared pages may take a tenth of a second: a twentieth of the time is enough
+                    began = time.monotonic()
+                    self.peak = max(self.peak, sum(_resident(process) for process in family))
+                    look = time.monotonic() + 20 * (time.monotonic() - began)
                 if self._stop.is_set():
                     for process in family:
                         process.kill()
@@ -461,6 +479,16 @@ def _resident(process) -> int:
         return getattr(whole, "pss", whole.rss)
     except (psutil.NoSuchProcess, psutil.AccessDenied):  # it ended between being listed and being asked
         return 0
+
+
+def _processor_seconds(process) -> float:
+    import psutil
+
+    try:
+        times = process.cpu_times()
+        return times.user + times.system
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return 0.0
 
 
 def _tidy(content: "NotebookNode") -> None:

@@ -35,7 +35,12 @@ settings.load_profile("facelab")
 def pytest_addoption(parser):
     parser.addoption("--require-real", action="store_true", help="a test that needs real faces fails where they are missing (also CI=true)")
     parser.addoption("--require-browser", action="store_true", help="a browser test fails where there is no browser (also CI=true)")
-    parser.addoption("--golden", action="store_true", help="write the recorded metrics of the notebooks anew instead of comparing")
+    parser.addoption(
+        "--arithmetic",
+        default="avx2",
+        choices=("native", "avx2", "shaken", "oldest"),
+        help="in which notebooks are run; see facelab.fingerprints",
+    )
 
 
 def pytest_collection_finish(session):

@@ -180,3 +180,27 @@ def test_the_table_says_it_all_and_survives_json(capsys):
 def test_html_is_escaped():
     scores = np.array([1.0, 2.0])
     assert "<script>" not in claim("a <script> b", ours=scores / 2, baseline=scores, better="lower", name="x")._repr_html_()
+
+
+def test_figures_that_speak_against_a_claim_say_so_in_words():
+    rng = np.random.default_rng(3)
+    baseline = rng.gamma(4, 2, 200)
+    worse = make(baseline * 1.2 + rng.normal(0, 0.1, 200), baseline, indicative=True)
+    assert worse.verdict == "against"
+    assert "the baseline is better, by 19" in worse.sentence
+    assert worse.sentence in worse._repr_html_() and worse.sentence in str(worse)
+    assert make(baseline * 0.9, baseline).sentence == ""
+    require(worse)  # shown, not judged
+    with pytest.raises(ClaimNotMet):
+        require(make(baseline * 1.2, baseline))
+
+
+def test_scores_are_kept_with_the_claim(monkeypatch):
+    kept = []
+    monkeypatch.setattr(claims, "_show", kept.append)
+    ours, baseline = np.random.default_rng(4).gamma(4, 2, (2, 3, 50))
+    make(ours, baseline, groups=np.arange(50) // 2)
+    scores = json.loads(json.dumps(kept[0][claims.CLAIM_TYPE]))["scores"]
+    np.testing.assert_allclose(claims.unpacked(scores["ours"]), ours.reshape(3, 25, 2).mean(axis=2), rtol=1e-6)  # as compared
+    np.testing.assert_allclose(claims.unpacked(scores["baseline"]), baseline.reshape(3, 25, 2).mean(axis=2), rtol=1e-6)
+    assert len(json.dumps(scores)) < 3 * 25 * 2 * 6 + 200

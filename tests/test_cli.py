@@ -1,12 +1,13 @@
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-from facelab import cli, running
+from facelab import cli, lab, running
 
 PARAMETERS = 'preset = "quick"\nseed = 0\ndevice = "auto"\nsabotage = ""'
 CELL = """from facelab import claims
@@ -16,10 +17,17 @@ ours = [factor * b for b in baseline]
 better = claims.claim("Half the | error", ours=ours, baseline=baseline, better="lower", name="better", unit="%")"""
 
 
-def write(folder, slug, number, cells, sabotages):
+def write(folder, slug, number, cells, sabotages, title=""):
     content = new_notebook(cells=[new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]}), *map(new_code_cell, cells)])
     content.metadata["facelab"] = dict(
-        slug=slug, part=1, number=number, title=slug.title(), paper="A. Author, 2020", seconds=30, memory_mb=300, sabotages=sabotages
+        slug=slug,
+        part=1,
+        number=number,
+        title=title or slug.title(),
+        paper="A. Author, 2020",
+        seconds=30,
+        memory_mb=300,
+        sabotages=sabotages,
     )
     nbformat.write(content, folder / f"{number}_{slug}.ipynb")
 
@@ -44,9 +52,9 @@ def facelab(*arguments, cwd=None):
 def typed(monkeypatch, capsys):
     """The command within this process, which is faster."""
 
-    def call(*arguments):
+    def call(*arguments, width=200):
         monkeypatch.setattr(sys, "argv", ["facelab", *map(str, arguments)])
-        monkeypatch.setattr(cli, "console", cli.Console(width=200))
+        monkeypatch.setattr(cli, "console", cli.Console(width=width))
         monkeypatch.setattr(cli, "messages", cli.Console(width=200, stderr=True))
         with pytest.raises(SystemExit) as stopped:
             cli.main()
@@ -127,7 +135,7 @@ def test_a_single_sabotage_is_not_enough(tmp_path, typed):
         (["run", "halvin"], "There is no notebook 'halvin'. Did you mean: halving"),
         (["run"], "either names, or --part P, or --all"),
         (["run", "halving", "--all"], "either names, or --part P, or --all"),
-        (["run", "--part", "7"], "no notebook in part 7; there are parts [1]"),
+        (["run", "--part", "7"], "no notebook in part 7; there are parts 1"),
         (["run", "halving", "--set", "seeed=1"], "has no parameter 'seeed'; it has: preset='quick', seed=0"),
         (["run", "halving", "--set", "seed"], "is not KEY=VALUE"),
         (["run", "halving", "--preset", "fast"], "use quick or full"),
@@ -144,11 +152,133 @@ def test_mistakes_get_one_clear_sentence(folder, typed, arguments, message):
 
 def test_list_for_people_and_for_programs(folder, typed):
     _, out, _ = typed("list", "--notebooks", folder)
-    assert all(word in out for word in ("halving", "Forgetful", "A. Author, 2020", "0.5"))
+    assert all(word in out for word in ("11", "halving", "Forgetful", "0.5"))
     _, out, _ = typed("list", "--json", "--notebooks", folder)
     first = json.loads(out)[0]
     assert {"slug", "part", "number", "title", "paper", "seeds", "minutes", "sabotages"} <= set(first)
     assert (first["slug"], first["minutes"]) == ("halving", 0.5)
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_list_takes_one_line_for_each_notebook(typed, width):
+    notebooks = running.discover()
+    head, *lines = typed("list", width=width)[1].splitlines()
+    assert head.split() == ["number", "slug", "title", "minutes"]
+    assert [line.split()[:2] for line in lines] == [[notebook.number, notebook.slug] for notebook in notebooks]
+    assert max(map(len, lines)) <= width
+
+
+def test_list_shortens_nothing_but_titles(tmp_path, typed):
+    slug = "semi_supervised_landmarks"
+    write(tmp_path, slug, "12", [], [], title="Where [are] the points, " + "said at great length " * 9)
+    _, line = typed("list", "--notebooks", tmp_path, width=80)[1].splitlines()
+    assert line.startswith(f"12      {slug}  Where [are] the points, said") and "…" in line and line.endswith("0.5    ")
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """Makes this machine another one: the user, the system, environment variables, and whether there is a browser."""
+
+    def become(user=1000, system="linux", browser=True, **environment):
+        for name in ("DISPLAY", "WAYLAND_DISPLAY", "SSH_CONNECTION"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(lab.os, "geteuid", lambda: user, raising=False)
+        monkeypatch.setattr(lab.sys, "platform", system)
+        monkeypatch.setattr(lab.webbrowser, "get", (lambda: "a browser") if browser else no_browser)
+
+    def no_browser():
+        raise lab.webbrowser.Error("could not locate runnable browser")
+
+    return become
+
+
+@pytest.mark.parametrize(
+    ("description", "expected"),
+    [
+        (dict(DISPLAY=":0"), {}),
+        (dict(WAYLAND_DISPLAY="wayland-0"), {}),
+        (dict(SSH_CONNECTION="there", DISPLAY="localhost:10.0"), {}),  # windows come over the network
+        (dict(system="darwin"), {}),
+        (dict(system="win32"), {}),
+        (dict(), {"open_browser": False}),
+        (dict(DISPLAY=""), {"open_browser": False}),
+        (dict(DISPLAY=":0", browser=False), {"open_browser": False}),
+        (dict(system="darwin", SSH_CONNECTION="there"), {"open_browser": False}),
+        (dict(user=0, DISPLAY=":0"), {"allow_root": True, "ip": "127.0.0.1"}),
+        (dict(user=0), {"allow_root": True, "ip": "127.0.0.1", "open_browser": False}),
+    ],
+    ids=str,
+)
+def test_lab_asks_for_what_this_machine_needs(machine, description, expected):
+    machine(**description)
+    assert lab.settings() == expected
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """A JupyterLab that reads its settings and its command line, but neither listens nor runs."""
+    from jupyter_server.serverapp import ServerApp
+    from jupyterlab.labapp import LabApp
+    from traitlets.config import Config
+
+    servers = []
+
+    def initialize(arguments, config):
+        made = ServerApp(config=Config(ServerApp={"open_browser": True} | config["ServerApp"]))  # as JupyterLab has it
+        made.parse_command_line(arguments)
+        made.init_configurables()
+        made.io_loop = SimpleNamespace(add_callback=lambda call, *arguments: call(*arguments))
+        made.start = lambda: None
+        servers.append(made)
+        return made
+
+    monkeypatch.setattr(LabApp, "initialize_server", initialize)
+    monkeypatch.setattr(lab.signal, "signal", lambda *_: None)
+    for name in ("TOKEN", "TOKEN_FILE", "PORT", "IP"):
+        monkeypatch.delenv(f"JUPYTER_{name}", raising=False)
+    return servers
+
+
+def test_lab_runs_as_root_on_loopback_and_says_so(machine, server, typed):
+    machine(user=0)
+    code, out, err = typed("lab")
+    (made,) = server
+    assert code == 0
+    assert (made.allow_root, made.ip, made.open_browser) == (True, "127.0.0.1", False)
+    assert (made.root_dir, made.file_to_run) == (str(running.NOTEBOOKS.parent), str(running.NOTEBOOKS / "00_start_here.ipynb"))
+    token = made.identity_provider.token
+    assert len(token) > 30
+    assert out == f"Open http://127.0.0.1:{made.port}/lab/tree/notebooks/00_start_here.ipynb?token={token}\n"
+    assert err.splitlines()[-1] == "JupyterLab runs as root, on this machine's loopback only, behind its token."
+
+
+def test_lab_leaves_everybody_else_to_jupyterlab(machine, server, typed):
+    machine(DISPLAY=":0")
+    _, out, err = typed("lab")
+    assert (server[0].allow_root, server[0].open_browser) == (False, True)
+    assert out.startswith("If no browser opens, open http://127.0.0.1:")
+    assert "root" not in err
+
+
+@pytest.mark.parametrize("separator", [[], ["--"]])
+def test_lab_lets_its_own_arguments_win(machine, server, typed, separator):
+    machine(user=0)
+    own = ["--port", "9876", "--ServerApp.ip=0.0.0.0", "--IdentityProvider.token=mine", "--no-browser", "--ServerApp.base_url=/course/"]
+    _, out, err = typed("lab", *separator, *own)
+    assert (server[0].port, server[0].ip, server[0].identity_provider.token) == (9876, "0.0.0.0", "mine")
+    assert out == "Open http://127.0.0.1:9876/course/lab/tree/notebooks/00_start_here.ipynb\n"  # a token of one's own is not shown around
+    assert err.splitlines()[-1] == "JupyterLab runs as root, on 0.0.0.0, behind its token."
+    _, out, err = typed("lab", *separator, "--ServerApp.open_browser=True", "--IdentityProvider.token=", "--ip", "192.0.2.7")
+    assert out == f"If no browser opens, open http://192.0.2.7:{server[1].port}/lab/tree/notebooks/00_start_here.ipynb\n"
+    assert err.splitlines()[-1] == "JupyterLab runs as root, on 192.0.2.7, without a token."
+
+
+def test_lab_outside_of_a_checkout(tmp_path, typed):
+    code, _, err = typed("lab", "--notebooks", tmp_path)
+    assert code == 2
+    assert err == f"The start notebook is not at {tmp_path.resolve() / '00_start_here.ipynb'}; run facelab from its checkout.\n"
 
 
 def test_student_copy_is_written(tmp_path, typed):
@@ -200,14 +330,3 @@ def test_data_path_is_where_the_faces_are(typed):
     code, out, _ = typed("data", "path", "p1")
     assert code == 0
     assert out.strip() == str(catalogue.path("p1"))
-
-
-def test_the_readme_is_written_between_its_marks_only():
-    first, last = cli.README_MARKS
-    table = cli.markdown_table([{"claim": "a | b", "gain": "+5%"}])
-    assert table == "| claim | gain |\n| --- | --- |\n| a \\| b | +5% |"
-    text = f"before\n{first}\nold\n{last}\nafter\n"
-    assert cli.write_between_marks(text, table) == f"before\n{first}\n\n{table}\n\n{last}\nafter\n"
-    assert cli.write_between_marks(cli.write_between_marks(text, table), table) == cli.write_between_marks(text, table)
-    with pytest.raises(ValueError, match="lacks the marks"):
-        cli.write_between_marks("no marks", table)

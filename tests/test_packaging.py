@@ -19,7 +19,9 @@ FLOORS = [
     {"methods", "importance", "training"},
     {"claims", "notebook", "pictures"},
     {"explorers", "zoo"},
-    {"running"},
+    {"running", "fingerprints", "lab"},
+    {"settling"},
+    {"scoreboard"},
     {"cli"},
 ]
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}

@@ -8,7 +8,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from facelab import running
-from facelab.running import UnknownNotebook, discover, find, run, run_all, scoreboard, student_copy, typed_parameters
+from facelab.running import Task, UnknownNotebook, discover, find, run, run_all, scoreboard, student_copy, typed_parameters
 
 PARAMETERS = 'preset = "quick"\nseed = 0\ndevice = "auto"\nsabotage = ""\nscale = 0.5\nflag = False\nsource = "world"'
 METADATA = dict(
@@ -62,7 +62,8 @@ def runs(folder, tmp_path_factory):
         "faulty": (faulty, {}),
     }
     seen, output = [], tmp_path_factory.mktemp("executed")
-    results = run_all(list(tasks.values()), jobs=2, output=output, progress=lambda *report: seen.append(report))
+    asked = [Task(*task, output) for task in tasks.values()]
+    results = run_all(asked, jobs=2, progress=lambda *report: seen.append(report))
     return dict(zip(tasks, results, strict=True)) | {"output": output, "seen": seen}
 
 
@@ -79,6 +80,7 @@ def test_a_run_collects_claims_metrics_and_cost(runs):
     assert result.claims[0]["gain"] == pytest.approx(0.5)
     assert result.metrics == {"error": 0.5, "seed": 0.0}
     assert 0 < result.seconds < 60
+    assert 0 < result.processor_seconds < 60
     assert 30 < result.memory_mb < 500
     assert json.loads(json.dumps(result.summary()))["passed"] is True
 
@@ -179,7 +181,7 @@ def test_stopping_leaves_finished_copies_and_nothing_half_done(folder, tmp_path)
     stop = threading.Event()
     threading.Timer(2.0, stop.set).start()
     with pytest.raises(KeyboardInterrupt):
-        run(slow, output=tmp_path / "out", stop=stop)
+        run(Task(slow, {}, tmp_path / "out"), stop=stop)
     assert [path.name for path in finished.parent.iterdir()] == ["11_toy.ipynb"]
     assert finished.read_text() == "finished before"
 

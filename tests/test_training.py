@@ -82,6 +82,70 @@ def test_batches_walk_through_permutations():
     assert len(_batch_index(3, 8, 2, seed=0)) == 8
 
 
+def test_the_model_ends_with_the_average_of_its_last_weights():
+    seen = []
+
+    def watched(model, batch, generator):
+        seen.append([parameter.detach().clone() for parameter in model.parameters()])  # before the step
+        return noisy_loss(model, batch, generator)
+
+    def fitted(average, loss=noisy_loss):
+        model = small_model()
+        fit(model, loss, line_data(), steps=20, batch_size=16, learning_rate=1e-2, average=average, progress=False)
+        return model
+
+    last, averaged = fitted(0.0, watched), fitted(0.25)
+    after = seen[16:] + [list(last.parameters())]  # after the steps 16 to 20
+    for mean, parameter in zip(averaged.parameters(), zip(*after, strict=True), strict=True):
+        torch.testing.assert_close(mean, torch.stack(parameter).mean(dim=0))
+
+
+def test_the_average_holds_for_the_statistics_of_batch_norm_too():
+    def fitted(average):
+        with seeded(0):
+            model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
+        fit(model, noisy_loss, line_data(), steps=20, batch_size=16, learning_rate=0.05, average=average, progress=False)
+        return model
+
+    assert not torch.equal(fitted(0.0)[1].running_mean, fitted(0.5)[1].running_mean)
+    assert torch.isfinite(fitted(0.5)(line_data()[0])).all()
+
+
+def test_a_long_gradient_is_clipped():
+    """Adam does not see the length of one gradient, but it sees one that is a thousand times longer than the others."""
+
+    def spiked(model, batch, generator):
+        calls.append(1)
+        return noisy_loss(model, batch, generator) * (1e6 if len(calls) == 10 else 1)
+
+    def moved(clip):
+        calls.clear()
+        model = small_model()
+        fit(model, spiked, line_data(), steps=30, batch_size=16, learning_rate=1e-2, clip=clip, progress=False)
+        return (model(line_data()[0]) - line_data()[1]).square().mean().item()
+
+    calls: list[int] = []
+    unspiked = train(30)[0]
+    fine = (unspiked(line_data()[0]) - line_data()[1]).square().mean().item()
+    assert abs(moved(1.0) - fine) < 0.5 * abs(moved(float("inf")) - fine)  # unclipped, the steps after it are tiny
+
+
+@pytest.mark.parametrize(("options", "message"), [({"clip": 0.0}, "clip = 0.0"), ({"average": 1.5}, "average = 1.5")])
+def test_options_out_of_range_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        train(2, **options)
+
+
+def test_shaken_weights_are_another_training_that_ends_nearly_alike(monkeypatch):
+    plain, again = train()[0], train()[0]
+    monkeypatch.setenv("FACELAB_SHAKE", "1")
+    shaken, repeated = train()[0], train()[0]
+    assert_same_weights(plain, again)
+    assert_same_weights(shaken, repeated)
+    assert not torch.equal(plain[0].weight, shaken[0].weight)
+    torch.testing.assert_close(plain[0].weight, shaken[0].weight, rtol=1e-3, atol=1e-3)
+
+
 def test_dictionaries_are_batched_alike():
     x, y = line_data()
     model = small_model()
@@ -119,9 +183,9 @@ class Interrupted(Exception):
     pass
 
 
-@pytest.mark.parametrize("at", [3, 10, 25])
-def test_resume_after_an_interruption_is_bit_identical(tmp_path, at):
-    uninterrupted, history = train(checkpoint_every=10)
+@pytest.mark.parametrize(("at", "average"), [(3, 0.0), (10, 0.0), (25, 0.0), (25, 0.5), (35, 0.25)])
+def test_resume_after_an_interruption_is_bit_identical(tmp_path, at, average):
+    uninterrupted, history = train(checkpoint_every=10, average=average)
 
     def failing(model, batch, generator):
         calls.append(1)
@@ -138,11 +202,12 @@ def test_resume_after_an_interruption_is_bit_identical(tmp_path, at):
             steps=40,
             batch_size=16,
             learning_rate=1e-2,
+            average=average,
             checkpoint=tmp_path,
             checkpoint_every=10,
             progress=False,
         )
-    resumed, again = train(checkpoint=tmp_path, checkpoint_every=10)
+    resumed, again = train(checkpoint=tmp_path, checkpoint_every=10, average=average)
     assert_same_weights(resumed, uninterrupted)
     assert again.loss == history.loss and again.learning_rate == history.learning_rate
     assert (np.diff(again.seconds) >= 0).all()

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from facelab.fingerprints import ARITHMETICS
+
 ROOT = Path(__file__).resolve().parents[2]
 PICTURES = ROOT / "build" / "browser"
 FLAGS = [
@@ -75,7 +77,7 @@ class Server:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory) -> Iterator[Server]:
+def server(request, tmp_path_factory) -> Iterator[Server]:
     """JupyterLab in this interpreter, with its own folders, no news, no update check, and kernels that cannot reach the network."""
     home = tmp_path_factory.mktemp("jupyter")
     folder = home / "notebooks"
@@ -100,6 +102,10 @@ def server(tmp_path_factory) -> Iterator[Server]:
         "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
         "JUPYTER_PREFER_ENV_PATH": "1",
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests" / "support")]),
+        # The arithmetic of papermill's runs: the second run has to find the same figures.
+        "OMP_NUM_THREADS": "1",
+        "NUMBA_NUM_THREADS": "1",
+        **ARITHMETICS[request.config.getoption("--arithmetic")],
     }
     log = home / "server.log"
     with log.open("w") as output:

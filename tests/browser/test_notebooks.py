@@ -1,6 +1,11 @@
-"""Every notebook of the course in a real JupyterLab: run all, move a slider of each explorer, nothing fails and nothing goes outside."""
+"""Every notebook of the course in a real JupyterLab: run all, move a slider of each explorer, nothing fails and nothing goes outside.
 
+It is the second run of each notebook, and finds the figures of the first, by papermill, to the last digit.
+"""
+
+import nbformat
 import pytest
+from measured import figures_of
 
 from facelab import running
 
@@ -15,11 +20,15 @@ def _explorers(notebook: dict) -> list[int]:
 
 
 @pytest.mark.parametrize("course", NOTEBOOKS, ids=lambda notebook: notebook.slug)
-def test_a_person_runs_it_and_moves_sliders(lab, course):
+def test_a_person_runs_it_and_moves_sliders(lab, course, request, tmp_path):
     from playwright.sync_api import expect
 
     lab.open(course.path.relative_to(running.NOTEBOOKS).as_posix())
     notebook = lab.run_all(timeout=max(180, 10 * course.seconds))
+    claims, metrics = running.measured(nbformat.from_dict(notebook))
+    environment = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+    first = figures_of(course, request.config.getoption("--arithmetic"), tmp_path, environment)
+    assert (metrics, claims) == (first["metrics"], first["claims"])
     explorers = _explorers(notebook)
     assert explorers, "A notebook of the course has an explorer."
     for number in explorers:

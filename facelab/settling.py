@@ -1,0 +1,188 @@
+"""Settled figures: what a notebook measures over several seeds and several arithmetics, kept in `data/settled/SLUG.json`.
+
+One training is one throw of the dice. Another seed is another throw; so is another processor, which adds in another order, for
+training amplifies the last digit. Every claim is therefore measured in several runs, and judged in a notebook only if it was
+met in all of them. An interval pools the runs: rows are seeds (runs of one seed share their faces and are averaged first),
+columns are samples, and both are resampled.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from facelab import running
+from facelab.claims import relative_gain, unpacked
+from facelab.fingerprints import ARITHMETICS, PACKAGE, arithmetic, fingerprint
+from facelab.running import Notebook, Run, Task
+
+FOLDER = PACKAGE.parent / "data" / "settled"
+WORK = Path("build") / "settled"
+STAND_INS = ("avx2", "shaken")
+"""Arithmetics under which seed 0 is run as well."""
+
+
+def settle(
+    notebooks: Iterable[Notebook],
+    *,
+    seeds: int = 5,
+    jobs: int = 2,
+    parameters: dict[str, Any] | None = None,
+    work: Path = WORK,
+    folder: Path = FOLDER,
+    progress: Callable[[Task, int, int], None] = lambda task, done, cells: None,
+    begun: Callable[[list[Task], list[Task]], None] = lambda tasks, missing: None,
+) -> dict[str, list[str]]:
+    """Runs each notebook with `seeds` seeds, and with seed 0 under the stand-ins for other machines; writes its settled figures.
+
+    A run that is already there, of the same notebook and the same modules, is not made again; each is kept as soon as it ends.
+
+    Args:
+        parameters: to inject into every run, beside the seed; a variant of a notebook has a file of its own.
+        work: folder of the single runs, with all their scores.
+        folder: of the settled figures.
+        progress: called with (task, cells done, cells).
+        begun: called once with all tasks and with those that have to be run.
+
+    Returns:
+        for each notebook what went wrong: one sentence per run that broke off. Its figures are then not written.
+    """
+    notebooks, parameters = list(notebooks), dict(parameters or {})
+    if seeds < 2:
+        raise ValueError(f"seeds={seeds} shows nothing of the chance in training; give 2 or more.")
+    plan = {n.slug: [_task(n, parameters, seed, arithmetic, work) for seed, arithmetic in runs_of(n, seeds)] for n in notebooks}
+    prints = {n.slug: fingerprint(n.path) for n in notebooks}
+    done = {n.slug for n in notebooks if _is_settled(load(n.slug, parameters, folder), prints[n.slug], runs_of(n, seeds))}
+    tasks = [task for group in plan.values() for task in group]
+    missing = [t for t in tasks if t.notebook.slug not in done and _stored(t, prints[t.notebook.slug]) is None]
+    begun(tasks, missing)
+    broken: dict[str, list[str]] = {}
+
+    def keep(index: int, result: Run) -> None:
+        task = missing[index]
+        if result.error and not result.error.startswith("ClaimNotMet"):
+            broken.setdefault(task.notebook.slug, []).append(f"{task.output.name}: {result.error.splitlines()[0]} See {result.copy}.")
+            return
+        _write(_record(task), _described(task, result, prints[task.notebook.slug]))
+
+    running.run_all(missing, jobs=jobs, progress=lambda index, done, cells: progress(missing[index], done, cells), finished=keep)
+    for notebook in notebooks:
+        if notebook.slug not in broken and notebook.slug not in done:
+            runs = [run for task in plan[notebook.slug] if (run := _stored(task, prints[notebook.slug]))]
+            _write(path_of(notebook.slug, parameters, folder), pooled(notebook.slug, parameters, prints[notebook.slug], runs))
+    return broken
+
+
+def runs_of(notebook: Notebook, seeds: int) -> list[tuple[int, str]]:
+    """(seed, arithmetic) of each run: a notebook without a seed is run once per arithmetic."""
+    own = range(seeds if "seed" in notebook.parameters else 1)
+    return [(seed, "native") for seed in own] + [(0, arithmetic) for arithmetic in STAND_INS]
+
+
+def _is_settled(figures: dict[str, Any] | None, print_: str, runs: list[tuple[int, str]]) -> bool:
+    if figures is None or figures["fingerprint"] != print_:
+        return False
+    return [(run["seed"], run["arithmetic"]) for run in figures["runs"]] == runs
+
+
+def path_of(slug: str, parameters: dict[str, Any] | None = None, folder: Path = FOLDER) -> Path:
+    """Where the settled figures of a notebook, or of a variant of it, are."""
+    return folder / f"{'--'.join([slug, *(f'{key}-{value}' for key, value in sorted((parameters or {}).items()))])}.json"
+
+
+def load(slug: str, parameters: dict[str, Any] | None = None, folder: Path = FOLDER) -> dict[str, Any] | None:
+    """The settled figures of a notebook; None if it has none yet."""
+    path = path_of(slug, parameters, folder)
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def load_all(slug: str, folder: Path = FOLDER) -> list[dict[str, Any]]:
+    """The settled figures of a notebook and of its variants, the notebook as it is first."""
+    paths = sorted([*folder.glob(f"{slug}.json"), *folder.glob(f"{slug}--*.json")], key=lambda path: (len(path.stem), path.stem))
+    return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+
+
+def pooled(slug: str, parameters: dict[str, Any], print_: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """The settled figures of runs as `settle` keeps them: per claim its gains, per metric its range, per run where it was made."""
+    claims = []
+    for name in dict.fromkeys(claim["name"] for run in runs for claim in run["claims"]):
+        made = [claim for run in runs for claim in run["claims"] if claim["name"] == name]
+        if len(made) != len(runs):
+            raise ValueError(f"{slug}: the claim {name!r} is missing in some runs; a claim has to be made whatever the seed.")
+        ours, baseline = (
+            _matrix([unpacked(claim["scores"][side]) for claim in made], [run["seed"] for run in runs]) for side in ("ours", "baseline")
+        )
+        gain, low, high = relative_gain(ours, baseline, better=made[0]["better"])
+        gains = [claim["gain"] for claim in made]
+        claims.append(
+            {key: made[0][key] for key in ("name", "statement", "better", "unit", "margin", "indicative")}
+            | {"ours": float(ours.mean()), "baseline": float(baseline.mean()), "gain": gain, "low": low, "high": high}
+            | {"gains": gains, "lows": [claim["low"] for claim in made], "highs": [claim["high"] for claim in made]}
+            | {"met": sum(claim["met"] for claim in made), "spread": float(np.std(gains, ddof=1))}
+        )
+    described = [{key: value for key, value in run.items() if key not in ("claims", "fingerprint")} for run in runs]
+    return {"slug": slug, "parameters": parameters, "fingerprint": print_, "claims": claims, "runs": described}
+
+
+def may_be_judged(claim: dict[str, Any]) -> bool:
+    """Whether a settled claim was met in every run and the worst run clears the margin by the standard deviation over runs."""
+    return claim["met"] == len(claim["gains"]) and min(claim["gains"]) - claim["spread"] > claim["margin"]
+
+
+def metric_ranges(settled: dict[str, Any]) -> dict[str, tuple[float, float]]:
+    """Lowest and highest value of each metric over the runs."""
+    names = settled["runs"][0]["metrics"]
+    return {name: (min(r["metrics"][name] for r in settled["runs"]), max(r["metrics"][name] for r in settled["runs"])) for name in names}
+
+
+# --- files of single runs ------------------------------------------------------------------------------------------------
+
+
+def _task(notebook: Notebook, parameters: dict[str, Any], seed: int, name: str, work: Path) -> Task:
+    own = parameters | ({"seed": seed} if "seed" in notebook.parameters else {})
+    variant = path_of(notebook.slug, parameters).stem
+    # One thread per process: sums over threads depend on how many there are.
+    environment = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"} | ARITHMETICS[name]
+    return Task(notebook, own, work / variant / f"{name}-{seed}", environment)
+
+
+def _record(task: Task) -> Path:
+    return task.output / "run.json"
+
+
+def _stored(task: Task, print_: str) -> dict[str, Any] | None:
+    """The run as it was kept, if it is of this notebook and these modules."""
+    try:
+        run = json.loads(_record(task).read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError):
+        return None
+    return run if run["fingerprint"] == print_ else None
+
+
+def _described(task: Task, result: Run, print_: str) -> dict[str, Any]:
+    name, _, seed = task.output.name.rpartition("-")
+    cost = {"processor_seconds": round(result.processor_seconds, 1), "memory_mb": round(result.memory_mb)}
+    about = {"seed": int(seed), "arithmetic": name} | arithmetic(task.environment)
+    return about | cost | {"fingerprint": print_, "metrics": result.metrics, "claims": result.claims}
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    """Complete or not at all, whatever happens meanwhile."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def _matrix(scores: list[np.ndarray], seeds: list[int]) -> np.ndarray:
+    """Runs as rows, one per seed, samples as columns; without samples in common, the runs' means alone."""
+    rows = [row.mean(axis=0) if row.ndim == 2 else row for row in scores]
+    if len({len(row) for row in rows}) > 1:
+        rows = [row.mean(keepdims=True) for row in rows]
+    together = np.stack(
+        [np.mean([row for row, own in zip(rows, seeds, strict=True) if own == seed], axis=0) for seed in dict.fromkeys(seeds)]
+    )
+    return together[0] if len(together) == 1 else together

@@ -1,0 +1,28 @@
+"""What the notebooks measured when papermill ran them, for the browser to find again."""
+
+import json
+from pathlib import Path
+
+from facelab import running
+from facelab.fingerprints import ARITHMETICS, fingerprint
+
+FOLDER = Path(__file__).resolve().parents[2] / "build" / "measured"
+
+
+def keep(result: running.Run, arithmetic: str) -> dict:
+    """Writes metrics and claims of a run; returns them."""
+    figures = {"fingerprint": fingerprint(result.notebook.path), "arithmetic": arithmetic}
+    figures |= {"metrics": result.metrics, "claims": result.claims}
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    (FOLDER / f"{result.notebook.slug}.json").write_text(json.dumps(figures), encoding="utf-8")
+    return figures
+
+
+def figures_of(notebook: running.Notebook, arithmetic: str, output: Path, environment: dict[str, str]) -> dict:
+    """What papermill measured with this code and arithmetic; measured now where `make notebooks` has not been run before."""
+    path = FOLDER / f"{notebook.slug}.json"
+    if path.exists():
+        figures = json.loads(path.read_text(encoding="utf-8"))
+        if (figures["fingerprint"], figures["arithmetic"]) == (fingerprint(notebook.path), arithmetic):
+            return figures
+    return keep(running.run(running.Task(notebook, {}, output, environment | ARITHMETICS[arithmetic])), arithmetic)
