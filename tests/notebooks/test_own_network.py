@@ -1,6 +1,7 @@
 """The importance notebooks on a network and data that are not ours: a file as a user would write it, run from start to end."""
 
 import re
+from dataclasses import replace
 
 import nbformat
 import pytest
@@ -65,9 +66,16 @@ def mine(tmp_path_factory):
 
 
 def run(slug, mine, tmp_path, **functions):
+    """The notebook with a network of the user; where cells are tagged as being about it, these alone, for ours are trained elsewhere."""
     notebook = next(notebook for notebook in running.discover() if notebook.slug == slug)
+    content = nbformat.read(notebook.path, as_version=4)
+    about = [cell for cell in content.cells if {"parameters", "own-network"} & set(cell.metadata.get("tags", []))]
+    if len(about) > 1:
+        content.cells = about
+        notebook = replace(notebook, path=tmp_path / notebook.path.name)
+        nbformat.write(content, notebook.path)
     parameters = {key: f"{mine}:{name}" for key, name in functions.items()}
-    return running.run(notebook, parameters, output=tmp_path, environment={"OMP_NUM_THREADS": "1"})
+    return running.run(running.Task(notebook, parameters, tmp_path / "executed", {"OMP_NUM_THREADS": "1"}))
 
 
 @pytest.mark.parametrize(
