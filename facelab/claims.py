@@ -124,7 +124,7 @@ def claim(
         name: short name, unique in the notebook; tests and sabotages refer to it.
         margin: relative gain that the whole interval must exceed; 0.05 is five percent.
         unit: of the scores, as printed.
-        indicative: the run is too short to settle the claim; it is shown but not judged.
+        indicative: chance in training may decide the claim; it is shown but not judged.
         groups: one label per sample where samples are not independent, such as the person of each photograph. Each group's scores are
             averaged first, so that every group counts once and groups are resampled; else the interval is too short.
 
@@ -228,7 +228,7 @@ def require(*claims: Claim) -> None:
         raise ClaimNotMet(f"{len(failed)} of {len(claims)} claims not met. " + "; ".join(lines))
     judged = sum(not c.indicative for c in claims)
     undecided = len(claims) - judged
-    print(f"{judged} of {len(claims)} claims met" + (f", {undecided} indicative (settled by preset='full')." if undecided else "."))
+    print(f"{judged} of {len(claims)} claims judged and met" + (f", {undecided} shown." if undecided else "."))
 
 
 def _packed(scores: Float[np.ndarray, "..."]) -> dict[str, Any]:

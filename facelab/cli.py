@@ -150,8 +150,8 @@ def settle(
     settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Settle a variant of the notebook.")] = None,
     jobs: Jobs = 2,
     notebooks: Folder = running.NOTEBOOKS,
-    work: Annotated[Path, typer.Option(help="Folder of the single runs.")] = settling.WORK,
-    folder: Annotated[Path, typer.Option(help="Folder of the settled figures.")] = settling.FOLDER,
+    work: Annotated[Path, typer.Option(help="Folder of the single runs.", hidden=True)] = settling.WORK,
+    folder: Annotated[Path, typer.Option(help="Folder of the settled figures.", hidden=True)] = settling.FOLDER,
 ) -> None:
     """Runs notebooks with several seeds and arithmetics and writes their settled figures; goes on where it was stopped.
 
@@ -159,15 +159,16 @@ def settle(
     """
     chosen = _choose(slugs, part, everything, running.discover(notebooks))
     texts = _pairs(settings or [])
-    if "seed" in texts:
-        raise ValueError("The seeds are settle's own; say how many with --seeds.")
     settled, broken = [], {}
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[of]}"), TimeElapsedColumn())
     with Progress(*columns, console=messages) as bars:
         shown: dict[str, Any] = {}
 
         def begun(tasks: list[running.Task], missing: list[running.Task]) -> None:
-            shown["all"] = bars.add_task("all runs", total=len(tasks), completed=len(tasks) - len(missing), of="runs")
+            if "all" not in shown:
+                shown["all"] = bars.add_task("all runs", total=0, of="runs")
+            whole = bars.tasks[shown["all"]]
+            bars.update(shown["all"], total=whole.total + len(tasks), completed=whole.completed + len(tasks) - len(missing))
 
         def progress(task: running.Task, done: int, cells: int) -> None:
             name = f"{task.notebook.slug} {task.output.name}"
@@ -178,10 +179,7 @@ def settle(
                 bars.update(shown.pop(name), visible=False)
                 bars.advance(shown["all"])
 
-        # Parameters are typed per notebook, so those of other variants are settled one notebook after the other.
-        groups = [[notebook] for notebook in chosen] if texts else [chosen]
-        for group in groups:
-            parameters = running.typed_parameters(group[0], texts)
+        for group, parameters in _variants(chosen, texts, folder):
             broken |= settling.settle(
                 group, seeds=seeds, jobs=jobs, parameters=parameters, work=work, folder=folder, progress=progress, begun=begun
             )
@@ -210,6 +208,8 @@ def scoreboard(
         found = [figures for n in running.discover(notebooks) for figures in settling.load_all(n.slug)]
         rows = [{"notebook": figures["slug"], "with": figures["parameters"]} | claim for figures in found for claim in figures["claims"]]
         texts = [{"notebook": row["notebook"], "with": _variant(row["with"])} | scoreboard_of.row(row) for row in rows]
+    if not rows:
+        raise ValueError("There are no settled figures yet; facelab settle --all makes them.")
     if as_json:
         print(json.dumps([{key: value for key, value in row.items() if key != "scores"} for row in rows], indent=2))
     elif readme:
@@ -366,6 +366,15 @@ def _report(result: running.Run) -> None:
     console.print(f"{cost}, executed copy: {escape(str(result.copy))}", highlight=False, soft_wrap=True)
 
 
+def _variants(chosen: list[running.Notebook], texts: dict[str, str], folder: Path) -> list[tuple[list[running.Notebook], dict[str, Any]]]:
+    """What to settle: the notebooks as they are, and again every variant that is settled already; or, with settings, that variant alone."""
+    if texts:
+        typed = [(n, running.typed_parameters(n, texts)) for n in chosen]
+        return [([n], {key: value for key, value in own.items() if value != n.parameters[key]}) for n, own in typed]
+    known = [([n], figures["parameters"]) for n in chosen for figures in settling.load_all(n.slug, folder) if figures["parameters"]]
+    return [(chosen, {}), *known]
+
+
 def _variant(parameters: dict[str, Any]) -> str:
     return ", ".join(f"{key}={value}" for key, value in parameters.items())
 
@@ -373,7 +382,8 @@ def _variant(parameters: dict[str, Any]) -> str:
 def _report_settled(figures: dict[str, Any]) -> None:
     runs = figures["runs"]
     console.rule(f"[bold]{figures['slug']}[/] {escape(_variant(figures['parameters']))}", align="left", style="dim")
-    console.print(_claims_table([scoreboard_of.row(claim) for claim in figures["claims"]]))
+    if figures["claims"]:
+        console.print(_claims_table([scoreboard_of.row(claim) for claim in figures["claims"]]))
     for name, (low, high) in settling.metric_ranges(figures).items():
         console.print(f"{name}: {low:.6g} to {high:.6g}", highlight=False)
     seconds = [run["processor_seconds"] for run in runs]

@@ -23,8 +23,8 @@ ARITHMETICS: dict[str, dict[str, str]] = {
     "oldest": {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_CBWR": "COMPATIBLE", "OPENBLAS_CORETYPE": "Nehalem"},
 }
 """Environment variables that make this processor calculate as another one would; `oldest` is four times slower, for use by hand."""
-UNMEASURED = ("pictures", "explorers")
-"""Rooms that draw what was measured: a change there changes no figure."""
+UNMEASURED = ("pictures", "explorers", "notebook", "running", "fingerprints", "settling", "scoreboard", "lab", "cli")
+"""Rooms that draw, check or run what is measured: a change there changes no figure."""
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "captum", "torch-pruning")
 
 
@@ -38,7 +38,7 @@ def fingerprint(notebook: Path) -> str:
     for path in sorted(_reached(cells)):
         digest.update(_bare(path.read_text(encoding="utf-8")).encode())
         if path.stem == "zoo":
-            for weights in sorted((PACKAGE.parent / "data" / "zoo").iterdir()):
+            for weights in sorted((PACKAGE.parent / "data" / "zoo").glob("*.safetensors")):
                 digest.update(weights.read_bytes())
     return digest.hexdigest()[:16]
 
@@ -94,7 +94,10 @@ def _file(name: str) -> Path | None:
 def arithmetic(environment: dict[str, str]) -> dict[str, Any]:
     """What calculates under these variables: processor, instruction set, versions.
 
-    And a checksum of a small training: where it is equal, trainings are equal.
+    And a checksum of a small training and of two rendered faces: where it is equal, a notebook's figures are equal.
+
+    Raises:
+        ValueError: the training does not run under these variables.
     """
     return json.loads(_arithmetic(tuple(sorted(environment.items()))))
 
@@ -103,17 +106,22 @@ def arithmetic(environment: dict[str, str]) -> dict[str, Any]:
 def _arithmetic(variables: tuple[tuple[str, str], ...]) -> str:
     command = [sys.executable, "-c", "from facelab import fingerprints; fingerprints._describe_arithmetic()"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"} | dict(variables)
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, cwd=PACKAGE.parent)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd=PACKAGE.parent)
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise ValueError(f"A small training under {dict(variables)} does not run here: {reason}")
     return done.stdout.splitlines()[-1]
 
 
 def _describe_arithmetic() -> None:
     """Prints what `arithmetic` returns; runs in a process of its own, for libraries read the variables once."""
+    import numpy as np
     import torch
     from torch import nn
 
     from facelab.blocks import ConvRegressor, landmark_loss, seeded
     from facelab.training import fit
+    from facelab.worlds.faces import render
 
     with seeded(0):
         network, faces = ConvRegressor(5, 32), {"images": torch.rand(32, 1, 32, 32), "landmarks": 32 * torch.rand(32, 5, 2)}
@@ -122,7 +130,10 @@ def _describe_arithmetic() -> None:
         return landmark_loss(model(batch["images"]), batch["landmarks"])
 
     fit(network, loss, faces, steps=60, device="cpu", progress=False)
-    digest = hashlib.sha256(b"".join(value.numpy().tobytes() for value in nn.Module.state_dict(network).values()))
+    parts = [value.numpy() for value in nn.Module.state_dict(network).values()]
+    # numpy and numba choose their own instructions: faces are rendered and scores added up by them.
+    parts += [np.log1p(np.exp(np.linspace(-3, 3, 999))), render(2, size=32, channels=()).images, np.ones((9, 99)) @ np.linspace(0, 1, 99)]
+    digest = hashlib.sha256(b"".join(np.ascontiguousarray(part).tobytes() for part in parts))
     print(
         json.dumps(
             {

@@ -3,17 +3,20 @@
 from pathlib import Path
 from typing import Any
 
+from facelab.fingerprints import PACKAGE
 from facelab.running import Notebook
-from facelab.settling import FOLDER, PACKAGE, load, load_all
+from facelab.settling import FOLDER, load, load_all, may_be_judged
 
 MARKS = ("<!-- scoreboard: written by `facelab scoreboard --readme` -->", "<!-- end of scoreboard -->")
 
 
 def verdict(claim: dict[str, Any]) -> str:
-    """In words: "holds" if judged, "against" if the whole pooled interval lies below zero, else "shown"."""
+    """In words: "holds" if judged with reason, "against" if the whole pooled interval lies below zero; else it is open."""
     if claim["high"] < 0:
         return "against"
-    return "shown" if claim["indicative"] else "holds"
+    if may_be_judged(claim):
+        return "shown, held in every run" if claim["indicative"] else "holds"
+    return "open" if claim["indicative"] else "not settled"
 
 
 def row(claim: dict[str, Any]) -> dict[str, str]:
@@ -45,44 +48,46 @@ def show_settled(slug: str, *claims, **variant):
 
     settled = load(slug, variant, FOLDER)
     if settled is None:
-        print(f"There are no settled figures of this variant yet; facelab settle {slug} makes them.")
+        settings = "".join(f" --set {key}={value}" for key, value in variant.items())
+        print(f"There are no settled figures of this variant yet; facelab settle {slug}{settings} makes them.")
         return None
     known = {claim["name"]: claim for claim in settled["claims"]}
-    rows = []
-    for claim in claims:
-        of = known[claim.name]
-        runs = len(of["gains"])
-        rows.append(
-            {
-                "claim": claim.statement,
-                "gain here": f"{claim.gain:+.1%}",
-                f"gains of {runs} runs": f"{min(of['gains']):+.1%} to {max(of['gains']):+.1%}",
-                "pooled, 95 % interval": f"{of['gain']:+.1%} ({of['low']:+.1%} to {of['high']:+.1%})",
-                "met in": f"{of['met']} of {runs}",
-                "so it": {"holds": "holds", "against": "does not hold", "shown": "is open"}[verdict(of)],
-            }
-        )
+    rows = [{"claim": c.statement, "gain here": f"{c.gain:+.1%}"} | _beside(known.get(c.name)) for c in claims]
     return pd.DataFrame(rows).style.hide(axis="index").set_properties(**{"text-align": "left", "white-space": "normal"})
+
+
+def _beside(claim: dict[str, Any] | None) -> dict[str, str]:
+    """What is settled of a claim; a claim may be newer than the figures."""
+    if claim is None:
+        return dict.fromkeys(("gains of all runs", "pooled, 95 % interval", "met in", "verdict"), "not settled yet")
+    return {
+        "gains of all runs": f"{min(claim['gains']):+.1%} to {max(claim['gains']):+.1%}",
+        "pooled, 95 % interval": f"{claim['gain']:+.1%} ({claim['low']:+.1%} to {claim['high']:+.1%})",
+        "met in": f"{claim['met']} of {len(claim['gains'])}",
+        "verdict": verdict(claim),
+    }
 
 
 def tables(notebooks: list[Notebook], root: Path = PACKAGE.parent, folder: Path = FOLDER) -> dict[Path, str]:
     """README.md with one row per notebook, and docs/scoreboard.md with all settled claims: path -> text.
 
     Raises:
-        ValueError: README.md lacks the marks between which its table stands.
+        ValueError: README.md lacks the marks between which its table stands, or nothing is settled yet.
     """
     readme = (root / "README.md").read_text(encoding="utf-8")
     if not all(mark in readme for mark in MARKS):
         raise ValueError(f"README.md lacks the marks of the scoreboard; put {MARKS[0]!r} and {MARKS[1]!r} where the table belongs.")
     found = [(notebook, figures) for notebook in notebooks for figures in load_all(notebook.slug, folder)]
+    if not found:
+        raise ValueError("There are no settled figures yet; facelab settle --all makes them.")
     before, after = readme.split(MARKS[0])[0], readme.split(MARKS[1])[1]
     rows = markdown_table([_summary(notebook, figures, root) for notebook, figures in found])
     board = [
         "# Scoreboard",
         "Every claim of the course, as settled: pooled over several seeds and over several arithmetics of the same processor. Written by "
-        "`facelab scoreboard --readme` from `data/settled`, never by hand. A claim *holds* if it is judged in the notebook; then it was "
-        "met in every run. What is *shown* is measured with the same care and not promised. *Against* means that the whole "
-        "interval lies on the wrong side of zero.",
+        "`facelab scoreboard --readme` from `data/settled`, never by hand. A claim *holds* if it is judged in the notebook and was "
+        "met in every run. What is *shown* or *open* is measured with the same care and not promised. *Against* means that the "
+        "whole interval lies on the wrong side of zero.",
     ]
     for notebook, figures in found:
         variant = ", ".join(f"{key}={value}" for key, value in figures["parameters"].items())

@@ -53,26 +53,40 @@ def settle(
     notebooks, parameters = list(notebooks), dict(parameters or {})
     if seeds < 2:
         raise ValueError(f"seeds={seeds} shows nothing of the chance in training; give 2 or more.")
-    plan = {n.slug: [_task(n, parameters, seed, arithmetic, work) for seed, arithmetic in runs_of(n, seeds)] for n in notebooks}
-    prints = {n.slug: fingerprint(n.path) for n in notebooks}
-    done = {n.slug for n in notebooks if _is_settled(load(n.slug, parameters, folder), prints[n.slug], runs_of(n, seeds))}
+    for name in ("seed", "sabotage"):
+        if parameters.get(name):
+            raise ValueError(f"{name}={parameters[name]!r} is no variant that can be settled; leave it out.")
+    plan = {n.slug: [_task(n, parameters, seed, name, work) for seed, name in runs_of(n, seeds)] for n in notebooks}
+    stamps = {n.slug: fingerprint(n.path) for n in notebooks}
+    done = {n.slug for n in notebooks if _is_settled(load(n.slug, parameters, folder), stamps[n.slug], runs_of(n, seeds))}
     tasks = [task for group in plan.values() for task in group]
-    missing = [t for t in tasks if t.notebook.slug not in done and _stored(t, prints[t.notebook.slug]) is None]
+    missing = [t for t in tasks if t.notebook.slug not in done and _stored(t, stamps[t.notebook.slug]) is None]
+    for task in missing:
+        arithmetic(task.environment)  # what does not run under these variables fails now, before any run is made
     begun(tasks, missing)
     broken: dict[str, list[str]] = {}
 
     def keep(index: int, result: Run) -> None:
         task = missing[index]
+        slug, why = task.notebook.slug, ""
         if result.error and not result.error.startswith("ClaimNotMet"):
-            broken.setdefault(task.notebook.slug, []).append(f"{task.output.name}: {result.error.splitlines()[0]} See {result.copy}.")
-            return
-        _write(_record(task), _described(task, result, prints[task.notebook.slug]))
+            why = f"{result.error.splitlines()[0]} See {result.copy}."
+        elif fingerprint(task.notebook.path) != stamps[slug]:
+            why = "the code was changed meanwhile; start again."
+        if why:
+            broken.setdefault(slug, []).append(f"{task.output.name}: {why}")
+        else:
+            _write(_record(task), _described(task, result, stamps[slug]))
 
     running.run_all(missing, jobs=jobs, progress=lambda index, done, cells: progress(missing[index], done, cells), finished=keep)
-    for notebook in notebooks:
-        if notebook.slug not in broken and notebook.slug not in done:
-            runs = [run for task in plan[notebook.slug] if (run := _stored(task, prints[notebook.slug]))]
-            _write(path_of(notebook.slug, parameters, folder), pooled(notebook.slug, parameters, prints[notebook.slug], runs))
+    for slug in stamps.keys() - broken.keys() - done:
+        runs = [run for task in plan[slug] if (run := _stored(task, stamps[slug]))]
+        try:
+            figures = pooled(slug, parameters, stamps[slug], runs)
+        except ValueError as error:
+            broken[slug] = [str(error)]
+        else:
+            _write(path_of(slug, parameters, folder), figures)
     return broken
 
 
@@ -82,15 +96,17 @@ def runs_of(notebook: Notebook, seeds: int) -> list[tuple[int, str]]:
     return [(seed, "native") for seed in own] + [(0, arithmetic) for arithmetic in STAND_INS]
 
 
-def _is_settled(figures: dict[str, Any] | None, print_: str, runs: list[tuple[int, str]]) -> bool:
-    if figures is None or figures["fingerprint"] != print_:
+def _is_settled(figures: dict[str, Any] | None, stamp: str, runs: list[tuple[int, str]]) -> bool:
+    """Whether the figures are of this code and hold all these runs, or more."""
+    if figures is None or figures["fingerprint"] != stamp:
         return False
-    return [(run["seed"], run["arithmetic"]) for run in figures["runs"]] == runs
+    return set(runs) <= {(run["seed"], run["arithmetic"]) for run in figures["runs"]}
 
 
 def path_of(slug: str, parameters: dict[str, Any] | None = None, folder: Path = FOLDER) -> Path:
     """Where the settled figures of a notebook, or of a variant of it, are."""
-    return folder / f"{'--'.join([slug, *(f'{key}-{value}' for key, value in sorted((parameters or {}).items()))])}.json"
+    name = "--".join([slug, *(f"{key}-{value}" for key, value in sorted((parameters or {}).items()))])
+    return folder / f"{''.join(c if c.isalnum() or c in '-_.' else '_' for c in name)}.json"
 
 
 def load(slug: str, parameters: dict[str, Any] | None = None, folder: Path = FOLDER) -> dict[str, Any] | None:
@@ -105,26 +121,34 @@ def load_all(slug: str, folder: Path = FOLDER) -> list[dict[str, Any]]:
     return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
 
 
-def pooled(slug: str, parameters: dict[str, Any], print_: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """The settled figures of runs as `settle` keeps them: per claim its gains, per metric its range, per run where it was made."""
-    claims = []
+def pooled(slug: str, parameters: dict[str, Any], stamp: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """The settled figures of runs as `settle` keeps them: per claim its gains, per run its metrics and where it was made.
+
+    Raises:
+        ValueError: a claim or a metric that some runs lack, or a baseline that cannot be told from zero.
+    """
+    claims: list[dict[str, Any]] = []
+    seeds = [run["seed"] for run in runs]
+    if len({tuple(sorted(run["metrics"])) for run in runs}) > 1:
+        raise ValueError(f"{slug} records other metrics in some runs than in others; a metric has to be recorded whatever the seed.")
     for name in dict.fromkeys(claim["name"] for run in runs for claim in run["claims"]):
         made = [claim for run in runs for claim in run["claims"] if claim["name"] == name]
         if len(made) != len(runs):
             raise ValueError(f"{slug}: the claim {name!r} is missing in some runs; a claim has to be made whatever the seed.")
-        ours, baseline = (
-            _matrix([unpacked(claim["scores"][side]) for claim in made], [run["seed"] for run in runs]) for side in ("ours", "baseline")
-        )
+        ours, baseline = (_matrix([unpacked(claim["scores"][side]) for claim in made], seeds) for side in ("ours", "baseline"))
         gain, low, high = relative_gain(ours, baseline, better=made[0]["better"])
         gains = [claim["gain"] for claim in made]
+        # Runs of one seed may be copies of each other, where the processor knows no other arithmetic: they must not make it look steady.
+        of_seeds = [float(np.mean([g for g, own in zip(gains, seeds, strict=True) if own == seed])) for seed in dict.fromkeys(seeds)]
+        spread = max(float(np.std(values, ddof=1)) for values in (gains, of_seeds) if len(values) > 1)
         claims.append(
             {key: made[0][key] for key in ("name", "statement", "better", "unit", "margin", "indicative")}
             | {"ours": float(ours.mean()), "baseline": float(baseline.mean()), "gain": gain, "low": low, "high": high}
             | {"gains": gains, "lows": [claim["low"] for claim in made], "highs": [claim["high"] for claim in made]}
-            | {"met": sum(claim["met"] for claim in made), "spread": float(np.std(gains, ddof=1))}
+            | {"met": sum(claim["met"] for claim in made), "spread": spread}
         )
     described = [{key: value for key, value in run.items() if key not in ("claims", "fingerprint")} for run in runs]
-    return {"slug": slug, "parameters": parameters, "fingerprint": print_, "claims": claims, "runs": described}
+    return {"slug": slug, "parameters": parameters, "fingerprint": stamp, "claims": claims, "runs": described}
 
 
 def may_be_judged(claim: dict[str, Any]) -> bool:
@@ -142,7 +166,8 @@ def metric_ranges(settled: dict[str, Any]) -> dict[str, tuple[float, float]]:
 
 
 def _task(notebook: Notebook, parameters: dict[str, Any], seed: int, name: str, work: Path) -> Task:
-    own = parameters | ({"seed": seed} if "seed" in notebook.parameters else {})
+    # A graphics card would calculate differently whatever the processor is told.
+    own = parameters | {key: value for key, value in (("seed", seed), ("device", "cpu")) if key in notebook.parameters}
     variant = path_of(notebook.slug, parameters).stem
     # One thread per process: sums over threads depend on how many there are.
     environment = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"} | ARITHMETICS[name]
@@ -153,20 +178,20 @@ def _record(task: Task) -> Path:
     return task.output / "run.json"
 
 
-def _stored(task: Task, print_: str) -> dict[str, Any] | None:
+def _stored(task: Task, stamp: str) -> dict[str, Any] | None:
     """The run as it was kept, if it is of this notebook and these modules."""
     try:
         run = json.loads(_record(task).read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError):
         return None
-    return run if run["fingerprint"] == print_ else None
+    return run if run["fingerprint"] == stamp else None
 
 
-def _described(task: Task, result: Run, print_: str) -> dict[str, Any]:
+def _described(task: Task, result: Run, stamp: str) -> dict[str, Any]:
     name, _, seed = task.output.name.rpartition("-")
     cost = {"processor_seconds": round(result.processor_seconds, 1), "memory_mb": round(result.memory_mb)}
     about = {"seed": int(seed), "arithmetic": name} | arithmetic(task.environment)
-    return about | cost | {"fingerprint": print_, "metrics": result.metrics, "claims": result.claims}
+    return about | cost | {"fingerprint": stamp, "metrics": result.metrics, "claims": result.claims}
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:

@@ -72,6 +72,19 @@ def pytest_runtest_setup(item):
             pytest.skip(str(error))
 
 
+def pytest_terminal_summary(terminalreporter):
+    """After the notebooks: what they cost, and what the whole course would."""
+    if any("test_notebooks.py" in report.nodeid for report in terminalreporter.stats.get("passed", [])):
+        from measured import PLANNED, projection
+
+        from facelab import running
+
+        stated, minutes = projection(running.discover())
+        terminalreporter.write_line(
+            f"The notebooks state {stated:.0f} processor seconds in all; with {PLANNED} notebooks `make test` takes {minutes:.0f} minutes."
+        )
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
     """Where real faces or a browser are required, a skipped test is a failed one, whoever skipped it."""

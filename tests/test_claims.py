@@ -160,8 +160,8 @@ def test_require_raises_for_unmet_claims_only(capsys):
     bad = make(scores * 2, scores, name="bad")
     later = make(scores * 2, scores, name="later", indicative=True)
     require(good, later)
-    assert "1 of 2 claims met, 1 indicative" in capsys.readouterr().out
-    assert later.verdict == "indicative"
+    assert "1 of 2 claims judged and met, 1 shown" in capsys.readouterr().out
+    assert later.verdict == "against"
     with pytest.raises(ClaimNotMet, match=r"1 of 3 claims not met. bad: gain -100.0%"):
         require(good, bad, later)
 
@@ -187,7 +187,7 @@ def test_figures_that_speak_against_a_claim_say_so_in_words():
     baseline = rng.gamma(4, 2, 200)
     worse = make(baseline * 1.2 + rng.normal(0, 0.1, 200), baseline, indicative=True)
     assert worse.verdict == "against"
-    assert "the baseline is better, by 19" in worse.sentence
+    assert "the baseline is better, by 20.0% to 20.3%" in worse.sentence
     assert worse.sentence in worse._repr_html_() and worse.sentence in str(worse)
     assert make(baseline * 0.9, baseline).sentence == ""
     require(worse)  # shown, not judged

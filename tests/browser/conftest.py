@@ -105,6 +105,7 @@ def server(request, tmp_path_factory) -> Iterator[Server]:
         # The arithmetic of papermill's runs: the second run has to find the same figures.
         "OMP_NUM_THREADS": "1",
         "NUMBA_NUM_THREADS": "1",
+        "CUDA_VISIBLE_DEVICES": "",
         **ARITHMETICS[request.config.getoption("--arithmetic")],
     }
     log = home / "server.log"

@@ -6,6 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from measured import projection
 
 from facelab import running
 
@@ -14,7 +15,9 @@ PATHS = sorted(path for path in FOLDER.rglob("*.ipynb") if ".ipynb_checkpoints" 
 SECTIONS = ("problem", "step by step", "train", "look inside", "claim", "explore", "exercise", "beyond")
 LONGEST_CELL = 25
 TEXT_SHARE = (0.4, 0.7)
-LONGEST_RUN = 90  # seconds, the `quick` preset on two idle cores; the aim is 60
+LONGEST_RUN = 60  # processor seconds of the `quick` preset, all processes together; the aim is 30
+TOO_LONG = {"recombinator", "decafa", "tree_moe", "attribution", "safer"}  # older than the limit; none may be added
+LONGEST_TEST = 55  # minutes of `make test` with the whole course
 everyone = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 methods = pytest.mark.parametrize("path", [path for path in PATHS if path.parent != FOLDER], ids=lambda path: path.stem)
 
@@ -43,13 +46,17 @@ def test_there_are_notebooks_and_the_course_finds_them_all():
     assert [notebook.path for notebook in running.discover()] == sorted(PATHS, key=lambda path: path.name[:2])
 
 
+def test_the_whole_course_can_be_tested_within_the_hour():
+    assert projection(running.discover())[1] < LONGEST_TEST
+
+
 @everyone
 def test_metadata_is_complete_and_true(path):
     notebook = running.read(path)
     assert path.name == f"{notebook.number}_{notebook.slug}.ipynb"
     assert notebook.part == (0 if path.parent == FOLDER else int(path.parent.name.split("_")[0]))
     assert notebook.title
-    assert 0 < notebook.seconds <= LONGEST_RUN
+    assert 0 < notebook.seconds <= LONGEST_RUN or notebook.slug in TOO_LONG
     assert 0 < notebook.memory_mb <= 4000
     assert load(path)["nbformat"] == 4
 

@@ -53,9 +53,9 @@ def runs(request, environment, tmp_path_factory):
     folder = tmp_path_factory.mktemp("executed")
 
     def start(slug: str, source: str) -> running.Run:
-        task = running.Task(NOTEBOOKS[slug], {"source": source} if source else {}, folder, environment)
-        result = running.run(task)
-        if not source:
+        own = ({"source": source} if source else {}) | ({"device": "cpu"} if "device" in NOTEBOOKS[slug].parameters else {})
+        result = running.run(running.Task(NOTEBOOKS[slug], own, folder, environment))
+        if not source and not result.error:
             keep(result, request.config.getoption("--arithmetic"))
         return result
 

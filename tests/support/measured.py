@@ -7,10 +7,21 @@ from facelab import running
 from facelab.fingerprints import ARITHMETICS, fingerprint
 
 FOLDER = Path(__file__).resolve().parents[2] / "build" / "measured"
+PLANNED = 51  # notebooks of the whole course
+EACH = 40  # processor seconds that a new notebook may take
+CORES = 2
+REST = 9  # minutes of `make test` that do not run notebooks, and of their variants on real faces
+
+
+def projection(notebooks: list[running.Notebook]) -> tuple[float, float]:
+    """Stated processor seconds of all notebooks, and minutes of `make test` with the whole course: each notebook runs twice."""
+    stated = sum(notebook.seconds for notebook in notebooks)
+    return stated, 2 * (stated + EACH * (PLANNED - len(notebooks))) / CORES / 60 + REST
 
 
 def keep(result: running.Run, arithmetic: str) -> dict:
-    """Writes metrics and claims of a run; returns them."""
+    """Writes metrics and claims of a run that went to its end; returns them."""
+    assert not result.error, result.error
     figures = {"fingerprint": fingerprint(result.notebook.path), "arithmetic": arithmetic}
     figures |= {"metrics": result.metrics, "claims": result.claims}
     FOLDER.mkdir(parents=True, exist_ok=True)
@@ -25,4 +36,5 @@ def figures_of(notebook: running.Notebook, arithmetic: str, output: Path, enviro
         figures = json.loads(path.read_text(encoding="utf-8"))
         if (figures["fingerprint"], figures["arithmetic"]) == (fingerprint(notebook.path), arithmetic):
             return figures
-    return keep(running.run(running.Task(notebook, {}, output, environment | ARITHMETICS[arithmetic])), arithmetic)
+    own = {"device": "cpu"} if "device" in notebook.parameters else {}
+    return keep(running.run(running.Task(notebook, own, output, environment | ARITHMETICS[arithmetic])), arithmetic)
