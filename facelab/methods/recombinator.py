@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor, nn
 
-from facelab.blocks import argmax_position, heatmap_nll, one_hot_maps, pixel_index
+from facelab.blocks import argmax_position, heatmap_nll, one_hot_maps, pixel_index, standardise
 
 
 def conv_relu(in_channels: int, out_channels: int, kernel: int = 3) -> nn.Sequential:
@@ -49,10 +49,12 @@ class Encoder(nn.Module):
     Args:
         in_channels: channels of the image.
         channels: width of each level, finest first.
+        standardised: each image loses its mean and is divided by its standard deviation first (the paper normalises contrast locally).
     """
 
-    def __init__(self, in_channels: int, channels: Sequence[int]):
+    def __init__(self, in_channels: int, channels: Sequence[int], standardised: bool = False):
         super().__init__()
+        self.standardised = standardised
         self.levels = nn.ModuleList(conv_relu(a, b) for a, b in pairwise([in_channels, *channels]))
 
     def forward(self, images: Float[Tensor, "B C H W"]) -> list[Float[Tensor, "B _ _ _"]]:
@@ -65,7 +67,7 @@ class Encoder(nn.Module):
         if images.shape[-2] % multiple or images.shape[-1] % multiple:
             sides = f"{images.shape[-1]} x {images.shape[-2]}"
             raise ValueError(f"Images of {sides} pixels cannot be halved {len(self.levels) - 1} times; give multiples of {multiple}.")
-        features = [self.levels[0](images)]
+        features = [self.levels[0](standardise(images) if self.standardised else images)]
         for level in self.levels[1:]:
             features.append(level(F.max_pool2d(features[-1], 2)))
         return features
@@ -79,16 +81,24 @@ class SumNet(nn.Module):
         in_channels: channels of the image.
         channels: width of each level, finest first; the image's side must be a multiple of 2^(levels - 1).
         mask: coarse to fine, 0 leaves the branch out; all by default.
+        standardised: see `Encoder`.
 
     Raises:
         ValueError: a mask that is not one 0 or 1 per level, or all 0.
     """
 
-    def __init__(self, landmarks: int, in_channels: int = 1, channels: Sequence[int] = (16, 16, 16, 16), mask: Sequence[int] | None = None):
+    def __init__(
+        self,
+        landmarks: int,
+        in_channels: int = 1,
+        channels: Sequence[int] = (16, 16, 16, 16),
+        mask: Sequence[int] | None = None,
+        standardised: bool = False,
+    ):
         super().__init__()
         self.active = _active_levels(channels, mask)
         needed = max(level for level, active in enumerate(self.active) if active) + 1
-        self.encoder = Encoder(in_channels, channels[:needed])
+        self.encoder = Encoder(in_channels, channels[:needed], standardised)
         self.branches = nn.ModuleDict(
             {
                 str(level): nn.Sequential(conv_relu(width, width), _glorot(nn.Conv2d(width, landmarks, 3, padding=1)))
@@ -118,17 +128,24 @@ class RCN(nn.Module):
     convolution before the linear one, as in the authors' code. A masked level passes the coarser features straight through.
 
     Args:
-        landmarks, in_channels, channels, mask: as for `SumNet`.
+        landmarks, in_channels, channels, mask, standardised: as for `SumNet`.
 
     Raises:
         ValueError: a mask that is not one 0 or 1 per level, or all 0.
     """
 
-    def __init__(self, landmarks: int, in_channels: int = 1, channels: Sequence[int] = (16, 16, 16, 16), mask: Sequence[int] | None = None):
+    def __init__(
+        self,
+        landmarks: int,
+        in_channels: int = 1,
+        channels: Sequence[int] = (16, 16, 16, 16),
+        mask: Sequence[int] | None = None,
+        standardised: bool = False,
+    ):
         super().__init__()
         self.active = _active_levels(channels, mask)
         coarsest = max(level for level, active in enumerate(self.active) if active)
-        self.encoder = Encoder(in_channels, channels[: coarsest + 1])
+        self.encoder = Encoder(in_channels, channels[: coarsest + 1], standardised)
         self.decoder = nn.ModuleDict()
         coarse_width = 0  # channels that arrive from the coarser levels
         for level in range(coarsest, -1, -1):

@@ -76,8 +76,9 @@ def _have_faces() -> bool:
 
 
 def settled_figures(slug, source):
+    """None for a variant on real faces that nobody has settled: then nothing that a short training decides may be judged there."""
     figures = settling.load(slug, {"source": source} if source else {})
-    assert figures is not None, f"no settled figures: facelab settle {slug}" + (f" --set source={source}" if source else "")
+    assert figures is not None or source, f"no settled figures: facelab settle {slug}"
     return figures
 
 
@@ -104,8 +105,14 @@ def test_states_its_seeds(runs, slug, source):
 def test_its_claims_are_the_settled_ones(runs, slug, source):
     keys = ("name", "statement", "margin", "indicative", "better", "unit")
     made = [{key: claim[key] for key in keys} for claim in runs(slug, source).claims]
-    if made:
-        assert made == [{key: claim[key] for key in keys} for claim in settled_figures(slug, source)["claims"]], "run `facelab settle`"
+    if not made:
+        return
+    figures = settled_figures(slug, source)
+    if figures is None:
+        judged = [claim["name"] for claim in made if not claim["indicative"]]
+        assert all(name.startswith("at_length") for name in judged), f"{judged}: judged, but not settled"  # of networks in the zoo
+    else:
+        assert made == [{key: claim[key] for key in keys} for claim in figures["claims"]], "run `facelab settle`"
 
 
 @every_run
@@ -115,6 +122,11 @@ def test_metrics_lie_where_they_were_settled(runs, environment, slug, source):
         assert not NOTEBOOKS[slug].sabotages, "a method notebook records its metrics"
         return
     figures = settled_figures(slug, source)
+    if figures is None:  # other faces, other figures, but the same names, and none off by an order of magnitude
+        ranges = settling.metric_ranges(settled_figures(slug, ""))
+        assert set(metrics) == set(ranges)
+        assert all(low / 10 - 1e-6 <= metrics[name] <= 10 * high + 1e-6 for name, (low, high) in ranges.items())
+        return
     assert set(metrics) == set(figures["runs"][0]["metrics"]), "other metrics than settled: run `facelab settle`"
     checksum = arithmetic(environment)["checksum"]
     same = [run for run in figures["runs"] if run["checksum"] == checksum and run["seed"] == 0]
