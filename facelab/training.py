@@ -162,7 +162,7 @@ def _train(fabric: "Fabric", model, loss, data, run, evaluate, every, folder, ch
     wrapped, optimizer = fabric.setup(model, optimizer)
     if fabric.world_size == 1:
         wrapped = model  # the wrapper synchronises processes; alone it only costs time
-    averaged = AveragedModel(model, use_buffers=True) if run["average"] else None
+    averaged = _average_of(model) if run["average"] else None
     data = _map_batch(data, fabric.to_device)
     generator = torch.Generator(fabric.device)
 
@@ -228,6 +228,16 @@ def _train(fabric: "Fabric", model, loss, data, run, evaluate, every, folder, ch
     if fabric.world_size == 1:
         return history, None
     return history, {key: value.cpu().numpy() for key, value in model.state_dict().items()}
+
+
+def _average_of(model: nn.Module) -> AveragedModel:
+    """A copy to average in. What a network kept of an earlier call (an activation, pruned weights) is cut off from its gradient, for
+    it could not be copied otherwise."""
+    for module in model.modules():
+        for name, kept in vars(module).items():
+            if isinstance(kept, Tensor) and not kept.is_leaf:
+                setattr(module, name, kept.detach())
+    return AveragedModel(model, use_buffers=True)
 
 
 @torch.no_grad()

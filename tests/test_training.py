@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 
 from facelab.blocks import seeded
 from facelab.training import History, _batch_index, _load, _save, fit, fit_all, predict
@@ -109,6 +110,30 @@ def test_the_average_holds_for_the_statistics_of_batch_norm_too():
 
     assert not torch.equal(fitted(0.0)[1].running_mean, fitted(0.5)[1].running_mean)
     assert torch.isfinite(fitted(0.5)(line_data()[0])).all()
+
+
+def test_a_network_that_kept_something_of_an_earlier_call_is_averaged():
+    class Keeping(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Linear(3, 8), nn.Linear(8, 1)
+
+        def forward(self, x):
+            self.kept = torch.relu(self.first(x))
+            return self.last(self.kept)
+
+    def fitted(before, pruned):
+        with seeded(0):
+            model = Keeping()
+        if pruned:
+            prune.l1_unstructured(model.first, "weight", 0.5)
+        before(model)
+        fit(model, noisy_loss, line_data(), steps=8, batch_size=16, average=0.5, progress=False)
+        return model
+
+    for pruned in (False, True):
+        called = fitted(lambda model: model(line_data()[0]).sum().backward(), pruned)
+        assert_same_weights(called, fitted(lambda model: None, pruned))
 
 
 def test_a_long_gradient_is_clipped():
