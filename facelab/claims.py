@@ -302,6 +302,7 @@ def _plain(values: Any) -> Any:
     """A tensor of any device as one that numpy reads; masked values as missing ones."""
     if hasattr(values, "detach"):
         values = values.detach().cpu()
+        values = values.float() if values.is_floating_point() and values.element_size() == 2 else values  # numpy knows no bfloat16
     return values.astype(object).filled(math.nan) if np.ma.is_masked(values) else values
 
 

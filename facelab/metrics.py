@@ -5,16 +5,21 @@ A face without a prediction (NaN) has the error NaN, and counts as one whose err
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Num
 
 from facelab.markups import markup
 
-Points = Float[np.ndarray, "B K 2"] | Float[torch.Tensor, "B K 2"]
-Errors = Float[np.ndarray, " B"] | Float[torch.Tensor, " B"]
+Points = Num[np.ndarray, "B K 2"] | Num[torch.Tensor, "B K 2"]
+Errors = Num[np.ndarray, " B"] | Num[torch.Tensor, " B"]
 
 
 def _array(values) -> np.ndarray:
-    return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
+    """In single or double precision: whole numbers without a sign cannot be subtracted, and squares of half precision overflow."""
+    if isinstance(values, torch.Tensor):
+        values = values.detach().cpu()
+        values = values.float() if values.dtype == torch.bfloat16 else values  # which numpy does not know
+    array = np.asarray(values)
+    return array if array.dtype in (np.float32, np.float64) else array.astype(np.float64)
 
 
 def _truth(true: Points) -> np.ndarray:

@@ -225,6 +225,7 @@ def test_a_claim_that_is_only_shown_survives_a_baseline_near_zero(monkeypatch):
 def test_tensors_and_lists_are_scores_too():
     scores = torch.tensor([4.0, 5.0, 6.0], requires_grad=True)
     assert make(scores * 0.5, [4.0, 5.0, 6.0]).gain == pytest.approx(0.5)
+    assert make(scores.bfloat16() * 0.5, scores.half()) == make(scores * 0.5, scores)
 
 
 def test_require_raises_for_unmet_claims_only(capsys):

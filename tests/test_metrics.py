@@ -97,3 +97,17 @@ def test_errors_that_cannot_be_measured_are_refused():
             measure(np.array([]))
         with pytest.raises(ValueError, match=r"limit = 0\.0"):
             measure(np.array([1.0]), limit=0.0)
+
+
+def test_landmarks_of_any_type_are_measured():
+    true = square_face() + 10
+    predicted = true + np.array([-300.0, 0.0]) * (np.arange(68) == 10)[None, :, None] + 300
+    true = true + 300
+    right = nme(predicted, true)
+    assert right == pytest.approx([100 * 300 / 68 / 10])
+    for kind in (np.uint16, np.int32, np.float16, np.float32):
+        assert nme(predicted.astype(kind), true.astype(kind)) == pytest.approx(right)
+    for kind in (torch.float16, torch.int16):
+        assert nme(torch.tensor(predicted).to(kind), torch.tensor(true).to(kind)) == pytest.approx(right)
+    assert nme(torch.tensor(predicted).bfloat16(), torch.tensor(true).bfloat16()) == pytest.approx(right, rel=0.3)
+    assert failure_rate(torch.tensor([5, 11])) == 0.5
