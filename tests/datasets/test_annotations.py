@@ -1,6 +1,7 @@
 import os
 import shutil
 import struct
+import time
 import zlib
 
 import numpy as np
@@ -165,6 +166,7 @@ def test_pixels_edited_in_place_are_noticed(root, tmp_path, face):
     """The same size in bytes, and even the same time of change: only the file system's own clock tells."""
 
     def grey(value, file):
+        time.sleep(0.02)  # that clock ticks every few milliseconds
         Image.fromarray(np.full((100, 100, 3), value, np.uint8)).save(file)
         os.utime(file, (1e9, 1e9))
         return cropped([Annotation(file, face, "x", "x")], 16, 1.3, "set").images.mean()
