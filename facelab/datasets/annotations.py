@@ -62,11 +62,7 @@ def read_image(file: Path) -> UInt8[np.ndarray, "H W 3"]:
     """
     try:
         with Image.open(file) as image:
-            if image.mode in ("I", "F"):
-                raise ValueError("its pixels are no whole numbers of 8 or 16 bits")
-            if image.mode.startswith("I;16"):  # Pillow would cut off whatever exceeds 255
-                return np.repeat((np.array(image) >> 8).astype(np.uint8)[..., None], 3, axis=-1)
-            return np.array(image.convert("RGB"))
+            return np.array(to_rgb(image))
     except FileNotFoundError:
         raise FileNotFoundError(f"There is no image {file}.") from None
     except PermissionError:
@@ -75,6 +71,19 @@ def read_image(file: Path) -> UInt8[np.ndarray, "H W 3"]:
         raise ValueError(f"The image {file} is too large to be decoded ({error}); shrink it together with its landmarks.") from error
     except Exception as error:  # Pillow raises nearly anything for broken files
         raise ValueError(f"The image {file} cannot be decoded ({error}); fetch it again.") from error
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """A picture of any mode in 8 bits per colour.
+
+    Raises:
+        ValueError: its pixels are other numbers than whole ones of 8 or 16 bits.
+    """
+    if image.mode in ("I", "F"):
+        raise ValueError("its pixels are no whole numbers of 8 or 16 bits")
+    if image.mode.startswith("I;16"):  # Pillow would cut off whatever exceeds 255
+        image = Image.fromarray((np.array(image) >> 8).astype(np.uint8))
+    return image.convert("RGB")
 
 
 def read_text(file: Path) -> str:
