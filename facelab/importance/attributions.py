@@ -98,7 +98,7 @@ def attribute(
         ValueError: an unknown method or quadrature, a layer that is missing, foreign or called more than once, a target that is no scalar.
     """
     _check(method, layer, unit, quadrature, steps, mask)
-    with evaluating(model), torch.enable_grad(), warnings.catch_warnings():
+    with evaluating(model, inputs), torch.enable_grad(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="captum")
         inputs = inputs.detach()
         reference = baseline_like(inputs, baseline)

@@ -187,7 +187,7 @@ def criteria(
     network = network or type(model).__name__
     unit = unit_of(score)
     rows = []
-    with evaluating(model):
+    with evaluating(model, inputs):
         evidence = Evidence(model, inputs, targets, score, steps, seed)
         for name in names or CRITERIA:
             for kind in kinds:

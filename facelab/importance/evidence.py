@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.func import functional_call, vjp, vmap
 
 from facelab.blocks import seeded
-from facelab.importance.networks import layers, tensors_in
+from facelab.importance.networks import layers
 from facelab.importance.paths import path_nodes
-from facelab.importance.scores import Score, one_per_sample
+from facelab.importance.scores import Score, scored, tensors_in
 
 CHUNK = 32  # samples at a time: gradients per sample are as many as weights times this
 PROBES = 4  # random signs per layer for the diagonal of the Hessian
@@ -44,14 +44,14 @@ class Evidence:
         yield from zip(self.inputs.split(CHUNK), self.targets.split(CHUNK), strict=True)
 
     def _scores(self, inputs: Tensor, targets: Tensor) -> Tensor:
-        values = one_per_sample(self.score(self.model(inputs), targets), inputs)
+        values = scored(self.score, self.model(inputs), targets, inputs)
         if not values.requires_grad:
             name = getattr(self.score, "__name__", "given")
             raise ValueError(f"The score {name} cannot be differentiated; give one that can, such as log_likelihood.")
         return values
 
     def _answers(self) -> Tensor:
-        return torch.cat([part.flatten(1) for part in tensors_in(self.model(self.inputs))], dim=1)
+        return torch.cat([part.reshape(len(self.inputs), -1) for part in tensors_in(self.model(self.inputs))], dim=1)
 
     @contextmanager
     def _watched(self, change: Callable[[str, Tensor], Tensor] | None = None) -> Iterator[list[tuple[str, Tensor, Tensor]]]:

@@ -26,7 +26,8 @@ from torch.fx.node import map_arg
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from facelab.importance.channels import ADD, FLATTEN, MEAN, Labels, Unit, is_depthwise, operation, replaced
-from facelab.importance.networks import LAYERS, NORMS, layers, tensors_in
+from facelab.importance.networks import LAYERS, NORMS, layers
+from facelab.importance.scores import tensors_in
 
 CONVOLUTIONS: dict[type, Callable] = {nn.Conv1d: F.conv1d, nn.Conv2d: F.conv2d, nn.Conv3d: F.conv3d}
 LINEAR: set = {nn.AvgPool1d, nn.AvgPool2d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.Identity, nn.Dropout, nn.Dropout2d}
@@ -78,6 +79,8 @@ class Incremental:
 
     def __init__(self, model: nn.Module, example: Tensor):
         model = copy.deepcopy(model).eval()
+        with torch.no_grad():
+            expected = [part.clone() for part in tensors_in(model(example[:2].clone()))]  # before what works in place is switched off
         for module in model.modules():
             if hasattr(module, "inplace"):
                 module.inplace = False  # kept values must stay
@@ -91,7 +94,7 @@ class Incremental:
         self.root = model.requires_grad_(False)
         self._prepare()
         with torch.no_grad():
-            self._check(example)
+            self._check(example, expected)
             self.values = self._evaluate(example)
             labels = Labels(self.graph, self.modules, self.values)
             self.unclear = labels.unclear
@@ -138,7 +141,7 @@ class Incremental:
         """Whether a node is a layer that makes each channel of all input channels."""
         return node.op == "call_module" and isinstance(self._module(node), LAYERS) and not is_depthwise(self._module(node))
 
-    def _check(self, example: Tensor) -> None:
+    def _check(self, example: Tensor, expected: list[Tensor]) -> None:
         """Find out what has one entry per sample, and that samples do not see each other."""
         if len(example) < 2:
             raise NotTraceable("one sample is too few to tell samples from other axes")
@@ -152,7 +155,7 @@ class Incremental:
                     raise NotTraceable(f"the samples of a batch see each other in {node.name}")
             elif isinstance(value, Tensor) and depends.intersection(node.all_input_nodes):
                 raise NotTraceable(f"{node.name} does not count the samples on its first axis")
-        for got, want in zip(tensors_in(both[self.output]), tensors_in(self.root(example[:2])), strict=True):
+        for got, want in zip(tensors_in(both[self.output]), expected, strict=True):
             if not torch.allclose(got, want, rtol=1e-3, atol=1e-5):
                 raise NotTraceable("the traced network computes something else")
 

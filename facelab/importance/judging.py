@@ -74,7 +74,7 @@ def infidelity(
     """
     from captum.metrics import infidelity as measured
 
-    with evaluating(model), torch.no_grad(), warnings.catch_warnings():
+    with evaluating(model, inputs), torch.no_grad(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="captum")
         options = dict(n_perturb_samples=draws, max_examples_per_batch=max(ROWS, len(inputs)))
         return measured(scalar(model, target), perturb, inputs, slopes.to(inputs), **options)
@@ -211,7 +211,7 @@ def deletion_curve(
     order = values.sum(dim=1).flatten(1).argsort(dim=1, descending=True, stable=True)
     place = order.argsort(dim=1).view(len(inputs), 1, *inputs.shape[2:])
     score, pixels, outputs = scalar(model, target), order.shape[1], []
-    with evaluating(model), torch.no_grad():
+    with evaluating(model, inputs), torch.no_grad():
         for step in range(steps + 1):
             outputs.append(score(torch.where(place < round(step * pixels / steps), reference, inputs)))
     return torch.stack(outputs, dim=1)

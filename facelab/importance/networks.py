@@ -2,9 +2,8 @@
 
 import copy
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Int
@@ -56,15 +55,6 @@ def outputs_of(rows: Int[Tensor, " rows"], module: nn.Module) -> Int[Tensor, " o
     if not isinstance(module, TRANSPOSED):
         return rows
     return torch.cat([rows + group * module.weight.shape[1] for group in range(module.groups)])
-
-
-def tensors_in(value: Any) -> Iterator[Tensor]:
-    """The tensors of a network's output, however nested."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Mapping | list | tuple):
-        for entry in value.values() if isinstance(value, Mapping) else value:
-            yield from tensors_in(entry)
 
 
 def layers(model: nn.Module, example: Tensor) -> list[Layer]:

@@ -36,7 +36,7 @@ class Plain:
     def keep(self, inputs: Tensor):
         """Remember a batch; returns the outputs."""
         self.inputs = inputs
-        return self.root(inputs)
+        return self.root(inputs.clone())  # it may work in place
 
     def without(self, unit: Unit) -> Iterator[tuple[Tensor, Any]]:
         """Outputs without the unit's channels: (indices of samples, their outputs)."""
@@ -49,7 +49,7 @@ class Plain:
         names = {self.modules[name]: name for name in unit.members}
         hooks = [module.register_forward_hook(cut) for module in names]
         try:
-            yield torch.arange(len(self.inputs), device=self.inputs.device), self.root(self.inputs)
+            yield torch.arange(len(self.inputs), device=self.inputs.device), self.root(self.inputs.clone())
         finally:
             for hook in hooks:
                 hook.remove()
@@ -57,7 +57,7 @@ class Plain:
     def reweighted(self, weights: Mapping[str, Float[Tensor, "..."]], prune: bool = False) -> Iterator[tuple[Tensor, Any]]:
         """Outputs with other weights in some layers: (indices of samples, their outputs); `prune` as in `Incremental`."""
         with replaced(self.modules, weights, self.units if prune else ()):
-            yield torch.arange(len(self.inputs), device=self.inputs.device), self.root(self.inputs)
+            yield torch.arange(len(self.inputs), device=self.inputs.device), self.root(self.inputs.clone())
 
 
 def _tied_units(model: nn.Module, called: Mapping[str, int], example: Tensor) -> list[Unit]:
