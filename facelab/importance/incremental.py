@@ -12,7 +12,6 @@ from where it begins, and each node holds the cheapest description of what chang
 Samples in which all the channels of a cut are zero anyway do not change at all and are left out.
 """
 
-import copy
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from facelab.importance.channels import ADD, FLATTEN, MEAN, Labels, Unit, is_depthwise, operation, replaced
 from facelab.importance.networks import LAYERS, NORMS, layers
-from facelab.importance.scores import tensors_in
+from facelab.importance.scores import copied, require_hooks, tensors_in
 
 CONVOLUTIONS: dict[type, Callable] = {nn.Conv1d: F.conv1d, nn.Conv2d: F.conv2d, nn.Conv3d: F.conv3d}
 LINEAR: set = {nn.AvgPool1d, nn.AvgPool2d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.Identity, nn.Dropout, nn.Dropout2d}
@@ -78,7 +77,8 @@ class Incremental:
     """
 
     def __init__(self, model: nn.Module, example: Tensor):
-        model = copy.deepcopy(model).eval()
+        require_hooks(model)
+        model = copied(model).eval()
         with torch.no_grad():
             expected = [part.clone() for part in tensors_in(model(example[:2].clone()))]  # before what works in place is switched off
         for module in model.modules():
@@ -122,6 +122,8 @@ class Incremental:
             if node.kwargs.get("inplace"):
                 node.kwargs = {**node.kwargs, "inplace": False}
             name = getattr(node.target, "__name__", str(node.target))
+            if node.op == "get_attr" and str(node.target).rpartition(".")[0] in {layer.name for layer in self.layers}:
+                raise NotTraceable(f"{node.target} is also used outside of its layer")
             if node.op == "call_module" or node.op == "get_attr":
                 continue
             if name == "setitem" or (name.endswith("_") and not name.endswith("__")):
@@ -225,7 +227,11 @@ class Incremental:
             ValueError: the score cannot be differentiated.
         """
         with torch.enable_grad():
-            values = self._evaluate(inputs.detach().clone().requires_grad_())
+            self.root.requires_grad_(True)  # whole numbers have no gradient, the embedding behind them has
+            try:
+                values = self._evaluate(inputs.detach().clone().requires_grad_(inputs.is_floating_point()))
+            finally:
+                self.root.requires_grad_(False)
             total = score(values[self.output], targets).sum()
             if not total.requires_grad:
                 raise ValueError(f"The score {getattr(score, '__name__', score)} has no gradient to screen with; use log_likelihood, say.")
@@ -357,7 +363,7 @@ class _Run:
             for argument in node.all_input_nodes:
                 if self.plan.last.get(argument) is node:
                     self.states.pop(argument, None)
-        raise AssertionError("a graph ends in its output")
+        return map_arg(self.network.output.args[0], self.kept)  # the change does not reach it
 
     def kept(self, node: fx.Node):
         """The kept value for these samples."""

@@ -4,7 +4,6 @@ Yeh et al. 2019 (infidelity, sensitivity, arXiv:1901.09392); Adebayo et al. 2018
 (pointing game, arXiv:1608.00507); Petsiuk, Das, Saenko 2018 (deletion, arXiv:1806.07421).
 """
 
-import copy
 import warnings
 from collections.abc import Callable
 
@@ -13,8 +12,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from facelab.blocks import seeded
-from facelab.importance.scores import evaluating
-from facelab.importance.targets import Target, baseline_like, scalar
+from facelab.importance.scores import copied, evaluating
+from facelab.importance.targets import Target, baseline_like, scalar, spread
 
 Perturb = Callable[[Tensor], tuple[Tensor, Tensor]]
 ROWS = 64
@@ -116,7 +115,7 @@ def randomised(model: nn.Module, seed: int = 0, layers: int | None = None) -> nn
     Raises:
         ValueError: a module has weights but no `reset_parameters`.
     """
-    twin = copy.deepcopy(model)
+    twin = copied(model)
     own = [(name, module) for name, module in twin.named_modules() if list(module.parameters(recurse=False))]
     with seeded(seed):
         for name, module in own[::-1][: len(own) if layers is None else layers]:
@@ -168,7 +167,7 @@ def pointing_game(values: Float[Tensor, "B *shape"], part: Bool[Tensor, "B ..."]
 
 def _spread(part: Tensor, values: Tensor) -> Tensor:
     try:
-        return part.expand_as(values)
+        return spread(part, values)
     except RuntimeError:
         raise ValueError(f"part of shape {tuple(part.shape)} does not broadcast to a map of {tuple(values.shape)}.") from None
 

@@ -1,6 +1,5 @@
 """What a network is made of: layers in order of execution, their cost, and the channels that are tied together."""
 
-import copy
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
-from facelab.importance.scores import evaluating
+from facelab.importance.scores import copied, evaluating, require_hooks
 
 LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Linear)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -64,14 +63,18 @@ def layers(model: nn.Module, example: Tensor) -> list[Layer]:
         example: (B, ...) a batch the model takes; it runs through once.
 
     Raises:
-        ValueError: none of these layers runs, two of them share a weight, or a weight is no parameter.
+        ValueError: none of these layers runs, one shares its weight or is called by keyword, a weight is no
+            parameter, or the model is compiled or scripted.
     """
+    require_hooks(model)
     outputs: dict[str, Tensor] = {}
     multiplies: dict[str, int] = {}
 
     def watch(name: str) -> Callable:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             outputs.setdefault(name, output)
+            if not inputs:
+                raise ValueError(f"The layer {name} is called by keyword; call it with its input as first argument.")
             # every weight meets every place of the grid on its output side (input side if transposed) once
             grid = inputs[0] if isinstance(module, TRANSPOSED) else output
             places = grid[0, 0].numel() if not isinstance(module, nn.Linear) else output[0].numel() // output.shape[-1]
@@ -87,16 +90,24 @@ def layers(model: nn.Module, example: Tensor) -> list[Layer]:
     finally:
         for handle in handles:
             handle.remove()
-    weights: dict[int, str] = {}
     for name in outputs:
-        if "weight" not in modules[name]._parameters:
-            raise ValueError(f"The weight of {name} is made of other tensors; remove the parametrization (weight norm, ...) first.")
-        if name != weights.setdefault(id(modules[name].weight), name):
-            shared = f"{weights[id(modules[name].weight)]} and {name}"
+        module = modules[name]
+        if "weight" not in module._parameters:
+            raise ValueError(
+                f"The weight of {name} is made of other tensors; remove the parametrization (weight norm, pruning, ...) first."
+            )
+        if others := [other for other, part in model.named_modules() if part is not module and _shares(part, module.weight)]:  # type: ignore[arg-type]
+            shared = " and ".join(sorted([name, others[0] or "the model itself"]))
             raise ValueError(f"The layers {shared} share one weight, so neither can be changed alone; give them copies.")
     if not outputs:
         raise ValueError(f"No convolution or linear layer runs in {type(model).__name__}; importance of layers needs at least one.")
     return [_describe(name, modules[name], depth, multiplies[name], outputs[name]) for depth, name in enumerate(outputs, start=1)]
+
+
+def _shares(module: nn.Module, weight: Tensor) -> bool:
+    """Whether a parameter of the module is the same memory, also seen transposed."""
+    own = [parameter for parameter in module._parameters.values() if parameter is not None]
+    return any(parameter.data_ptr() == weight.data_ptr() for parameter in own if parameter.numel())
 
 
 def overlooked(model: nn.Module, found: list[Layer]) -> list[str]:
@@ -123,7 +134,7 @@ def groups(model: nn.Module, example: Tensor) -> dict[str, tuple[str, ...]]:
     from torch_pruning import DependencyGraph
 
     order = {layer.name: layer.depth for layer in layers(model, example)}
-    private = copy.deepcopy(model).eval()  # the graph puts hooks into the model and wants gradients
+    private = copied(model).eval()  # the graph puts hooks into the model and wants gradients
     for parameter in private.parameters():
         parameter.requires_grad_(True)
     names = {module: name for name, module in private.named_modules()}
@@ -150,7 +161,7 @@ def folded(model: nn.Module, example: Tensor) -> nn.Module:
     Raises:
         ValueError: the copy does not compute the same, because a layer's output is also used without its batch norm.
     """
-    result = copy.deepcopy(model).eval()
+    result = copied(model).eval()
     made_by: dict[int, str] = {}
     kept: list[Tensor] = []  # alive, so that no two of them have one id
     pairs: list[tuple[str, str]] = []

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from facelab.importance.channels import Unit, replaced
 from facelab.importance.networks import LAYERS, NORMS, layers
+from facelab.importance.scores import copied
 
 
 class Plain:
@@ -23,7 +24,7 @@ class Plain:
     bytes_per_sample = 1 << 21  # nothing is kept; batches of ordinary size
 
     def __init__(self, model: nn.Module, example: Tensor):
-        self.root = copy.deepcopy(model).eval().requires_grad_(False)
+        self.root = copied(model).eval().requires_grad_(False)
         self.modules = dict(self.root.named_modules())
         self.layers = layers(self.root, example)
         self.originals = {layer.name: self.modules[layer.name].weight.detach() for layer in self.layers}

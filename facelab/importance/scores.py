@@ -4,6 +4,7 @@ A score is any function `(outputs, targets) -> (B,)`; the score of a network is 
 need one that can be differentiated; `accuracy` cannot.
 """
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -146,13 +147,26 @@ def evaluate(model: nn.Module, loader: Loader, score: Score) -> Float[Tensor, " 
     """
     parts = []
     with in_evaluation_mode(model), torch.no_grad():
-        for number, (inputs, targets) in enumerate(loader):
+        for number, (inputs, targets) in enumerate(pairs(loader)):
             if number == 0:
                 answers(model, inputs)
             parts.append(scored(score, model(inputs.clone()), targets, inputs))  # which may work in place
     if not parts:
         raise ValueError("The loader gives no batch; importance needs at least one (a generator can be walked through only once).")
     return torch.cat(parts)
+
+
+def pairs(loader: Loader) -> Iterator[tuple[Tensor, Tensor]]:
+    """The batches of a loader.
+
+    Raises:
+        TypeError: one that is no pair of tensors.
+    """
+    for batch in loader:
+        if not isinstance(batch, tuple | list) or len(batch) != 2 or not all(isinstance(part, Tensor) for part in batch):
+            what = f"{len(batch)} things" if isinstance(batch, tuple | list) and len(batch) != 2 else type(batch).__name__
+            raise TypeError(f"The loader gives batches that are no pair of tensors ({what}); give (inputs, targets).")
+        yield batch[0], batch[1]
 
 
 def answers(model: nn.Module, example: Tensor) -> list[Tensor]:
@@ -176,13 +190,32 @@ def answers(model: nn.Module, example: Tensor) -> list[Tensor]:
 
 def same_answers(first: list[Tensor], second: list[Tensor]) -> bool:
     """Whether they agree up to rounding; what is no number is the same as itself."""
-    pairs = [(a, b) for a, b in zip(first, second, strict=True)]
-    return all(a.shape == b.shape and torch.allclose(a, b, rtol=1e-4, atol=1e-5 * _size(a), equal_nan=True) for a, b in pairs)
+    return all(a.shape == b.shape and _agree(a, b) for a, b in zip(first, second, strict=True))
 
 
-def _size(values: Tensor) -> float:
-    finite = values[values.isfinite()]
-    return float(finite.abs().max()) if finite.numel() else 0.0
+def _agree(first: Tensor, second: Tensor) -> bool:
+    tolerance = max(1e-4, torch.finfo(first.dtype).eps ** 0.5) if first.is_floating_point() else 0.0
+    finite = first[first.isfinite()].double().abs()
+    size = float(finite.max()) if finite.numel() else 0.0
+    return torch.allclose(first.double(), second.double(), rtol=tolerance, atol=tolerance / 10 * size, equal_nan=True)
+
+
+def require_hooks(model: nn.Module) -> None:
+    """Refuse what runs without the hooks of its modules.
+
+    Raises:
+        ValueError: a scripted or compiled model.
+    """
+    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+        raise ValueError(f"{type(model).__name__} is scripted, which hides its layers; give the model that was scripted.")
+    if any(hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None for module in model.modules()):
+        raise ValueError(f"{type(model).__name__} is compiled, which hides its layers; give the model itself, model._orig_mod.")
+
+
+def copied(model: nn.Module) -> nn.Module:
+    """A copy, whatever its modules keep of the last forward pass: tensors that are part of a graph are copied without it."""
+    kept = [part for module in model.modules() for value in vars(module).values() for part in tensors_in(value)]
+    return copy.deepcopy(model, {id(part): part.detach().clone() for part in kept if not part.is_leaf})
 
 
 def scored(score: Score, outputs: Any, targets: Tensor, inputs: Tensor) -> Float[Tensor, " B"]:

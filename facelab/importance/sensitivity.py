@@ -28,7 +28,7 @@ from facelab.importance.incremental import Incremental, NotTraceable
 from facelab.importance.networks import channel_axis, overlooked
 from facelab.importance.perturbations import BENCHMARK, FAMILIES, generator_of
 from facelab.importance.plain import Plain
-from facelab.importance.scores import Loader, Score, answers, in_evaluation_mode, one_per_sample, scored, unit_of
+from facelab.importance.scores import Loader, Score, answers, in_evaluation_mode, one_per_sample, pairs, scored, unit_of
 from facelab.importance.sweeping import Arrays, Checkpoint, sweep
 from facelab.importance.tables import SENSITIVITY_COLUMNS, provenance
 
@@ -114,6 +114,8 @@ def measure_layers(
         ValueError: an unknown family or impossible level, no samples, a score of the wrong shape or not finite, a loader that
             shuffles, or a checkpoint of another run.
     """
+    if not families:
+        raise ValueError(f"There is no family to measure; choose from {', '.join(FAMILIES)}.")
     unknown = sorted(set(families) - set(FAMILIES)) + sorted(set(levels or {}) - set(families))
     if unknown:
         raise ValueError(f"There is no family {unknown[0]!r} among those to measure; choose from {', '.join(FAMILIES)}.")
@@ -423,7 +425,7 @@ class _Sweep:
 def _chunks(loader: Loader, size: int) -> Iterator[tuple[Tensor, Tensor]]:
     """The samples of a loader, `size` at a time."""
     held: list[tuple[Tensor, Tensor]] = []
-    for inputs, targets in loader:
+    for inputs, targets in pairs(loader):
         held.append((inputs, targets))
         while sum(len(inputs) for inputs, _ in held) >= size:
             inputs, targets = (torch.cat(parts) for parts in zip(*held, strict=True))

@@ -3,11 +3,15 @@
 import pytest
 import torch
 import torch.nn.functional as F
+import torch.nn.utils.prune
 from torch import nn
 
 from facelab.blocks import seeded
+from facelab.importance import judging
 from facelab.importance.attributions import attribute
 from facelab.importance.criteria import criteria
+from facelab.importance.judging import mass_in_part, pointing_game
+from facelab.importance.networks import folded
 from facelab.importance.own import Data, DoesNotFit, fit_together
 from facelab.importance.scores import accuracy, evaluate, log_likelihood, negative_distance, negative_squared_error
 from facelab.importance.sensitivity import ablate_channels, measure_layers
@@ -127,4 +131,297 @@ def test_noise_that_stays_on_is_refused(noise):
         lambda: evaluate(model, data, log_likelihood),
     ):
         with pytest.raises(ValueError, match="differently each time"):
+            ask()
+
+
+# --- attribution ---
+
+
+class Text(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.e, self.a, self.b = nn.Embedding(20, 6), nn.Linear(6, 8), nn.Linear(8, 2)
+
+    def forward(self, tokens):
+        return self.b(torch.relu(self.a(self.e(tokens))).mean(1))
+
+
+def drop(model, inputs, changed, column=0):
+    with torch.no_grad():
+        return (model(inputs) - model(changed))[:, column]
+
+
+def test_parts_of_whole_numbers():
+    model, tokens = Text().eval(), torch.randint(1, 20, (2, 4))
+    found = attribute(model, tokens, 0, "part ablation", mask=torch.arange(4)).values
+    loop = torch.stack([drop(model, tokens, tokens.index_fill(1, torch.tensor(j), 0)) for j in range(4)], dim=1)
+    torch.testing.assert_close(found, loop)
+    pixels = torch.randint(1, 255, (2, 1, 4, 4), dtype=torch.uint8)
+    images = nn.Sequential(Cast(), nn.Flatten(), nn.Linear(16, 2)).eval()
+    found = attribute(images, pixels, 0, "occlusion", window=2).values
+    torch.testing.assert_close(found, attribute(images, pixels.float(), 0, "occlusion", window=2).values)
+    with pytest.raises(ValueError, match="cannot hold the baseline"):
+        attribute(images, pixels, 0, "occlusion", baseline=0.5)
+
+
+class Cast(nn.Module):
+    def forward(self, x):
+        return x.float() / 255
+
+
+@pytest.mark.parametrize("method", ["saliency", "integrated gradients", "exact integrated gradients", "conductance"])
+def test_whole_numbers_have_no_slopes(method):
+    model, tokens = Text().eval(), torch.randint(0, 20, (3, 5))
+    with pytest.raises(ValueError, match="needs gradients"):
+        attribute(model, tokens, 0, method, layer=model.e if method == "conductance" else None)
+
+
+def test_networks_that_read_whole_numbers_are_measured():
+    model, tokens, targets = Text().eval(), torch.randint(0, 20, (12, 5)), torch.randint(0, 2, (12,))
+    table = criteria(model, [(tokens, targets)])
+    assert {"fisher", "hessian diagonal"} <= set(table.criterion) and "conductance" not in set(table.criterion)
+    with pytest.raises(ValueError, match="conductance"):
+        criteria(model, [(tokens, targets)], names=("conductance",))
+    whole, some = drops_of(model, tokens, targets), drops_of(model, tokens, targets, screened=8)
+    assert set(some["drop"]) <= set(whole["drop"])
+
+
+class Tokens(nn.Module):
+    def __init__(self, after=None):
+        super().__init__()
+        self.e, self.n, self.act, self.h = nn.Linear(3, 4), nn.LayerNorm(4), after or nn.ReLU(), nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.h(self.act(self.n(self.e(x))).mean(1))
+
+
+@pytest.mark.parametrize("where", ["e", "n", "act"])
+@pytest.mark.parametrize("tokens", [6, 4])
+def test_channels_of_tokens(where, tokens):
+    model, x = Tokens().eval(), torch.randn(2, tokens, 3)
+    layer = model.get_submodule(where)
+    found = attribute(model, x, 0, "channel ablation", layer=layer).values.sum(1)
+    for channel in range(4):
+        hook = layer.register_forward_hook(lambda m, i, o, c=channel: o.index_fill(2, torch.tensor(c), 0))
+        cut = model(x)[:, 0]
+        hook.remove()
+        torch.testing.assert_close(found[:, channel], (model(x)[:, 0] - cut).detach())
+    with pytest.raises(ValueError, match="Grad-CAM"):
+        attribute(model, x, 0, "grad-cam", layer=layer)
+    mean = attribute(model, x, 0, "saliency", layer=layer, unit=1).values
+    given = x.clone().requires_grad_()
+    seen = []
+    hook = layer.register_forward_hook(lambda m, i, o: seen.append(o))
+    model(given)
+    hook.remove()
+    torch.testing.assert_close(mean, torch.autograd.grad(seen[0][:, :, 1].mean(1).sum(), given)[0])
+
+
+class Both(nn.Module):
+    """Channels first, then channels last, an activation after each."""
+
+    def __init__(self):
+        super().__init__()
+        self.c, self.r, self.l, self.g, self.h = nn.Conv1d(3, 5, 1), nn.ReLU(), nn.Linear(5, 7), nn.GELU(), nn.Linear(7, 2)
+
+    def forward(self, x):
+        return self.h(self.g(self.l(self.r(self.c(x)).transpose(1, 2))).mean(1))
+
+
+def test_an_axis_of_channels_that_cannot_be_told_is_refused():
+    model = Both().eval()
+    for layer in (model.r, model.g):
+        with pytest.raises(ValueError, match="counts the channels"):
+            attribute(model, torch.randn(2, 3, 7), 0, "channel ablation", layer=layer)
+
+
+def by_the_rule(model, x):
+    """Guided backpropagation of linear layers and ReLUs by hand."""
+    signals, values = [], x
+    for module in model:
+        values = module(values)
+        signals.append(values)
+    credit = torch.zeros_like(signals[-1])
+    credit[:, 0] = 1
+    for i in range(len(model) - 1, -1, -1):
+        credit = credit @ model[i].weight if isinstance(model[i], nn.Linear) else credit.clamp(min=0) * (signals[i] > 0)
+    return credit.detach()
+
+
+RECTIFIERS = [nn.ReLU6, nn.LeakyReLU, nn.GELU, nn.SiLU, nn.ELU, nn.PReLU, nn.Hardswish, nn.Softplus, nn.Hardtanh, nn.Sigmoid]
+
+
+@pytest.mark.parametrize("kind", RECTIFIERS)
+def test_guided_backpropagation_knows_relu_modules_only(kind):
+    x = torch.randn(3, 4)
+    relu = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2)).eval()
+    torch.testing.assert_close(attribute(relu, x, 0, "guided backpropagation").values, by_the_rule(relu, x))
+    other = nn.Sequential(nn.Linear(4, 8), kind(), nn.Linear(8, 2)).eval()
+    with pytest.raises(ValueError, match=r"nn\.ReLU only.*as a function"):
+        attribute(other, x, 0, "guided backpropagation")
+    with pytest.raises(ValueError, match="scripted"):
+        attribute(torch.jit.script(relu), x, 0, "guided backpropagation")
+
+
+def test_relu_of_a_head_that_is_not_returned_hides_no_relu_of_the_other():
+    class Hidden(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.r, self.b = nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)
+
+        def forward(self, x):
+            self.r(self.a(x))
+            return self.b(F.relu(self.a(x)))
+
+    with pytest.raises(ValueError, match=r"nn\.ReLU only.*as a function"):
+        attribute(Hidden().eval(), torch.randn(3, 4), 0, "guided backpropagation")
+
+
+class Patches(nn.Module):
+    """Several crops per image, as rows."""
+
+    def __init__(self):
+        super().__init__()
+        self.c, self.f = nn.Conv2d(1, 4, 3), nn.Linear(4, 2)
+
+    def forward(self, x):
+        p = x.unfold(2, 4, 4).unfold(3, 4, 4).permute(0, 2, 3, 1, 4, 5).reshape(-1, 1, 4, 4)
+        return self.f(torch.relu(self.c(p)).mean((2, 3)).view(x.shape[0], -1, 4).mean(1))
+
+
+class StepsFirst(nn.Module):
+    """(steps, samples, channels) inside, as recurrent layers without batch_first have it."""
+
+    def __init__(self):
+        super().__init__()
+        self.inp, self.out = nn.Linear(6, 8), nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.out(torch.tanh(self.inp(x.transpose(0, 1))).mean(0))
+
+
+@pytest.mark.parametrize("method", ["conductance", "channel ablation", "grad-cam"])
+def test_a_layer_that_does_not_count_the_inputs_is_refused(method):
+    patches, steps = Patches().eval(), StepsFirst().eval()
+    for model, layer, x in ((patches, patches.c, torch.randn(5, 1, 8, 8)), (steps, steps.inp, torch.randn(4, 4, 6))):
+        with pytest.raises(ValueError, match="first axis"):
+            attribute(model, x, 0, method, layer=layer)
+
+
+@pytest.mark.parametrize("steps", [32, 5])
+@pytest.mark.parametrize(("name", "kind"), [("fisher", "layer"), ("taylor", "channel")])
+def test_figures_per_sample_need_samples_first_whatever_their_number(steps, name, kind):
+    data = [(torch.randn(32, steps, 6) + torch.randn(32, 1, 6), torch.randint(0, 3, (32,)))]
+    with pytest.raises(ValueError, match="first axis of every layer"):
+        criteria(StepsFirst().eval(), data, names=(name,), kinds=(kind,))
+
+
+def test_masks_without_an_axis_of_channels():
+    values, part = torch.zeros(3, 3, 4, 4), torch.zeros(3, 4, 4, dtype=torch.bool)
+    for i in range(3):
+        values[i, :, i, i], part[i, i, i] = 1, True
+    assert mass_in_part(values, part[:, None]).tolist() == [1, 1, 1]
+    model = nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 2)).eval()
+    for ask in (
+        lambda: mass_in_part(values, part),
+        lambda: pointing_game(values, part),
+        lambda: attribute(model, values, 0, "part ablation", mask=part.long()),
+        lambda: attribute(model, values, 0, baseline=torch.rand(3, 4, 4)),
+    ):
+        with pytest.raises(ValueError, match="inputs or channels"):
+            ask()
+
+
+class Dead(nn.Module):
+    """A head that runs but is not returned."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.aux, self.b = nn.Linear(4, 5), nn.Linear(5, 2), nn.Linear(5, 3)
+
+    def forward(self, x):
+        h = torch.relu(self.a(x))
+        self.aux(h)
+        return self.b(h)
+
+
+class DeadAndOpaque(Dead):
+    def forward(self, x):
+        return super().forward(x) if bool(x.isfinite().all()) else None
+
+
+@pytest.mark.parametrize("kind", [Dead, DeadAndOpaque])
+def test_a_head_that_is_not_returned_counts_nothing(kind):
+    model, x, y = kind().eval(), torch.randn(6, 4), torch.randint(0, 3, (6,))
+    table = measure_layers(model, [(x, y)], log_likelihood, progress=False)
+    assert table[table.layer == "aux"]["drop"].abs().max() == 0 and table[table.layer == "a"]["drop"].abs().max() > 0
+    assert drops_of(model, x, y, layer="aux").abs().max() == 0
+    for method in ("conductance", "exact conductance", "channel ablation"):
+        assert attribute(model, x, 0, method, layer=model.aux).values.abs().max() == 0
+
+
+class Keeping(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 5), nn.Linear(5, 2)
+
+    def forward(self, x):
+        self.kept = {"h": [torch.relu(self.a(x))]}
+        self.h = self.kept["h"][0]
+        return self.b(self.h)
+
+
+def test_a_network_that_keeps_activations_can_be_copied():
+    model, x, y = Keeping(), torch.randn(6, 4), torch.randint(0, 2, (6,))
+    model(x).sum().backward()
+    assert len(measure_layers(model, [(x, y)], log_likelihood, progress=False))
+    exact = attribute(model, x, 0, "exact integrated gradients")
+    assert exact.residual.abs().max() < 1e-9
+    judging.randomised(model)
+    folded(model, x)
+    pruned = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 2))
+    nn.utils.prune.l1_unstructured(pruned[0], "weight", 0.5)
+    pruned(x).sum().backward()
+    assert attribute(pruned, x, 0, "exact integrated gradients").residual.abs().max() < 1e-9
+    with pytest.raises(ValueError, match="made of other tensors"):
+        measure_layers(pruned, [(x, y)], log_likelihood, progress=False)
+
+
+def test_compiled_and_scripted_models_are_refused_where_layers_are_needed():
+    plain, x, y = nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 2)).eval(), torch.randn(6, 5), torch.randint(0, 2, (6,))
+    compiled, scripted = torch.compile(plain, backend="eager"), torch.jit.script(plain)
+    torch.testing.assert_close(attribute(scripted, x, 0).values, attribute(plain, x, 0).values)
+    for ask in (
+        lambda: attribute(compiled, x, 0, "conductance", layer=plain[0]),
+        lambda: measure_layers(compiled, [(x, y)], log_likelihood, progress=False),
+        lambda: measure_layers(scripted, [(x, y)], log_likelihood, progress=False),
+        lambda: criteria(scripted, [(x, y)]),
+    ):
+        with pytest.raises(ValueError, match="hides its layers"):
+            ask()
+
+
+def test_targets_and_inputs_of_another_kind_are_refused_in_a_sentence():
+    model, x, y = nn.Sequential(nn.Linear(4, 3)).eval(), torch.randn(6, 4), torch.randint(0, 3, (6,))
+
+    class Named(nn.Linear):
+        def forward(self, x):
+            return {"logits": super().forward(x)}
+
+    assert attribute(Named(4, 3), x, lambda outputs: outputs["logits"][:, 0]).values.shape == x.shape
+    for ask in (
+        lambda: attribute(Named(4, 3), x, 0),
+        lambda: attribute(model, (x, x), 0),
+        lambda: attribute(model, x.numpy(), 0),
+        lambda: attribute(model, x, [0, 1, 2, 0, 1, 2]),
+        lambda: attribute(model, x, y),
+        lambda: attribute(model, x, lambda outputs: outputs[torch.arange(6), y]),
+        lambda: attribute(model, x[:0], 0),
+        lambda: attribute(model, x, 0, "occlusion"),
+        lambda: criteria(model, [{"x": x, "y": y}]),
+        lambda: measure_layers(model, [{"x": x, "y": y}], log_likelihood),
+        lambda: criteria(model, [(x, y, y)]),
+        lambda: measure_layers(model, [(x, y)], log_likelihood, families=(), progress=False),
+    ):
+        with pytest.raises((TypeError, ValueError), match=r"\w"):
             ask()
