@@ -230,8 +230,10 @@ def _matters(score: Score, layer: nn.Module, inputs: Tensor) -> bool:
     return not (seen[0].requires_grad and total.requires_grad) or torch.autograd.grad(total, seen[0], allow_unused=True)[0] is not None
 
 
-RECTIFIERS = ("Relu", "Hardtanh", "LeakyRelu", "Prelu", "Rrelu", "Elu", "Selu", "Celu", "Gelu", "Silu", "Mish", "Hardswish", "Softplus")
-RECTIFIERS += ("Clamp", "Maximum", "Minimum", "Threshold", "Where", "Log_sigmoid", "LogSigmoid", "Hardsigmoid", "Hardshrink", "Softshrink")
+RECTIFIERS = (
+    *("Relu", "Hardtanh", "LeakyRelu", "Prelu", "Rrelu", "Elu", "Selu", "Celu", "Gelu", "Silu", "Mish", "Hardswish", "Softplus", "Clamp"),
+    *("Maximum", "Minimum", "Threshold", "Where", "LogSigmoid", "Hardsigmoid", "Hardshrink", "Softshrink"),
+)
 
 
 def _require_relu_modules(model: nn.Module, score: Score, inputs: Tensor) -> None:

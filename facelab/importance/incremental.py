@@ -24,8 +24,8 @@ from torch import Tensor, fx, nn
 from torch.fx.node import map_arg
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from facelab.importance.channels import ADD, FLATTEN, MEAN, Labels, Unit, is_depthwise, operation, replaced
-from facelab.importance.networks import LAYERS, NORMS, layers
+from facelab.importance.channels import ADD, FLATTEN, MEAN, Labels, Tracer, Unit, compute, evaluated, is_depthwise, operation, replaced
+from facelab.importance.networks import LAYERS, NORMS, layers, normalised
 from facelab.importance.scores import copied, require_hooks, tensors_in
 
 CONVOLUTIONS: dict[type, Callable] = {nn.Conv1d: F.conv1d, nn.Conv2d: F.conv2d, nn.Conv3d: F.conv3d}
@@ -60,11 +60,6 @@ class Dense:
     value: Any
 
 
-class _Tracer(fx.Tracer):
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, LAYERS) or super().is_leaf_module(m, module_qualified_name)
-
-
 class Incremental:
     """A network and the values of one batch in all its nodes.
 
@@ -78,7 +73,7 @@ class Incremental:
 
     def __init__(self, model: nn.Module, example: Tensor):
         require_hooks(model)
-        model = copied(model).eval()
+        model = normalised(copied(model).eval())
         with torch.no_grad():
             expected = [part.clone() for part in tensors_in(model(example[:2].clone()))]  # before what works in place is switched off
         for module in model.modules():
@@ -86,7 +81,7 @@ class Incremental:
                 module.inplace = False  # kept values must stay
         self.layers = layers(model, example)
         try:
-            self.graph = _Tracer().trace(model)
+            self.graph = Tracer().trace(model)
         except Exception as error:  # whatever Python the user's forward holds meets a proxy instead of a tensor
             raise NotTraceable(f"torch.fx cannot trace it ({type(error).__name__}: {str(error).splitlines()[0]})") from error
         self.modules = dict(model.named_modules())
@@ -96,7 +91,7 @@ class Incremental:
         with torch.no_grad():
             self._check(example, expected)
             self.values = self._evaluate(example)
-            labels = Labels(self.graph, self.modules, self.values)
+            labels = Labels(self.graph, self.modules, self.values, self.root)
             self.unclear = labels.unclear
             self.units = labels.units()
             self.labels = {node: (axis, torch.as_tensor(labels, device=example.device)) for node, (axis, labels) in labels.of.items()}
@@ -186,30 +181,10 @@ class Incremental:
     # --- the kept values ---
 
     def _evaluate(self, inputs: Tensor) -> dict[fx.Node, Any]:
-        values: dict[fx.Node, Any] = {}
-        for node in self.graph.nodes:
-            if node is self.input:
-                values[node] = inputs
-            elif node.op == "placeholder":
-                values[node] = node.args[0] if node.args else None
-            else:
-                values[node] = self._compute(node, values)
-        return values
+        return evaluated(self.graph, inputs, self.modules, self.root)
 
     def _compute(self, node: fx.Node, values: Mapping[fx.Node, Any]):
-        def value(argument):
-            return map_arg(argument, values.__getitem__)
-
-        if node.op == "output":
-            return value(node.args[0])
-        if node.op == "get_attr":
-            return operator.attrgetter(str(node.target))(self.root)
-        args, kwargs = value(node.args), value(node.kwargs)
-        if node.op == "call_module":
-            return self._module(node)(*args, **kwargs)
-        if node.op == "call_method":
-            return getattr(args[0], str(node.target))(*args[1:], **kwargs)
-        return node.target(*args, **kwargs)  # type: ignore[operator]
+        return compute(node, values, self.modules, self.root)
 
     def keep(self, inputs: Tensor):
         """Evaluate a batch and keep all values; returns the outputs."""

@@ -1,5 +1,8 @@
 """Networks, data and scores as strangers bring them: the value a plain loop gives, or one sentence."""
 
+import copy
+import time
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -11,8 +14,9 @@ from facelab.importance import judging
 from facelab.importance.attributions import attribute
 from facelab.importance.criteria import criteria
 from facelab.importance.judging import mass_in_part, pointing_game
-from facelab.importance.networks import folded
+from facelab.importance.networks import folded, groups
 from facelab.importance.own import Data, DoesNotFit, fit_together
+from facelab.importance.perturbations import generator_of, noise
 from facelab.importance.scores import accuracy, evaluate, log_likelihood, negative_distance, negative_squared_error
 from facelab.importance.sensitivity import ablate_channels, measure_layers
 
@@ -120,9 +124,9 @@ class Noisy(nn.Module):
         return self.b(self.noise(torch.relu(self.a(x))))
 
 
-@pytest.mark.parametrize("noise", [lambda h: F.dropout(h, 0.5), lambda h: h + 0.1 * torch.randn_like(h)])
-def test_noise_that_stays_on_is_refused(noise):
-    model, data = Noisy(noise).eval(), [(torch.randn(20, 4), torch.randint(0, 3, (20,)))]
+@pytest.mark.parametrize("steady", [lambda h: F.dropout(h, 0.5), lambda h: h + 0.1 * torch.randn_like(h)])
+def test_noise_that_stays_on_is_refused(steady):
+    model, data = Noisy(steady).eval(), [(torch.randn(20, 4), torch.randint(0, 3, (20,)))]
     for ask in (
         lambda: ablate_channels(model, data, log_likelihood, progress=False),
         lambda: measure_layers(model, data, log_likelihood, progress=False),
@@ -425,3 +429,243 @@ def test_targets_and_inputs_of_another_kind_are_refused_in_a_sentence():
     ):
         with pytest.raises((TypeError, ValueError), match=r"\w"):
             ask()
+
+
+# --- channels that live and die together ---
+
+BEFORE_A_NORM = {
+    "relu": (torch.relu, [0, 1, 2, 3]),
+    "sigmoid": (torch.sigmoid, [0, 1, 2, 3]),
+    "shifted": (lambda z: torch.clamp(z + 1, -1, 1) / 2, [0, 1, 2, 3]),
+    "maximum": (lambda z: torch.maximum(z, 0.1 * z), [0, 1, 2, 3]),
+    "pad": (lambda z: F.pad(z, (0, 0, 0, 0, 1, 0)), [1, 2, 3, 4]),
+    "frame of ones": (lambda z: F.pad(z, (1, 1, 1, 1), value=1.0), [0, 1, 2, 3]),
+    "ones beside": (lambda z: F.pad(z, (0, 0, 0, 0, 1, 0), value=1.0), [1, 2, 3, 4]),
+    "mirrored frame": (lambda z: F.pad(z, (1, 1, 1, 1), mode="reflect"), [0, 1, 2, 3]),
+    "flip": (lambda z: z.flip(1), [3, 2, 1, 0]),
+    "roll": (lambda z: torch.roll(z, 1, 1), [1, 2, 3, 0]),
+    "index": (lambda z: z[:, [2, 0, 3, 1]], [1, 3, 0, 2]),
+    "halves": (lambda z: torch.cat(z.chunk(2, 1)[::-1], 1), [2, 3, 0, 1]),
+    "shuffle": (lambda z: z.unflatten(1, (2, 2)).transpose(1, 2).flatten(1, 2), [0, 2, 1, 3]),
+}
+
+
+class Normed(nn.Module):
+    def __init__(self, kind, opaque):
+        super().__init__()
+        self.change, self.opaque = BEFORE_A_NORM[kind][0], opaque
+        width = 5 if kind in ("pad", "ones beside") else 4
+        self.c, self.b, self.d, self.f = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(width), nn.Conv2d(width, 4, 1), nn.Linear(4, 3)
+        self.b.running_mean.normal_()
+        nn.init.normal_(self.b.bias)
+
+    def forward(self, x):
+        if self.opaque and not bool(x.isfinite().all()):
+            raise ValueError
+        return self.f(self.d(self.b(self.change(self.c(x)))).relu().mean((2, 3)))
+
+
+@pytest.mark.parametrize("opaque", [False, True])
+@pytest.mark.parametrize("kind", BEFORE_A_NORM)
+def test_a_channel_that_is_removed_is_zero_behind_its_norm_wherever_it_went(kind, opaque):
+    model, x, y = Normed(kind, opaque).eval(), torch.randn(8, 3, 6, 6), torch.randint(0, 3, (8,))
+    loop = []
+    for channel, place in enumerate(BEFORE_A_NORM[kind][1]):
+        cuts = [(model.c, channel), (model.b, place)]
+        hooks = [m.register_forward_hook(lambda m, i, o, p=p: o.index_fill(1, torch.tensor(p), 0)) for m, p in cuts]
+        after = log_likelihood(model(x), y)
+        for hook in hooks:
+            hook.remove()
+        loop.append((log_likelihood(model(x), y) - after).mean())
+    torch.testing.assert_close(drops_of(model, x, y, layer="c"), torch.stack(loop).detach(), rtol=1e-4, atol=1e-5)
+
+
+class Frozen(nn.Module):
+    """What detection backbones have instead of a batch norm."""
+
+    def __init__(self, norm):
+        super().__init__()
+        factor = norm.weight / (norm.running_var + norm.eps).sqrt()
+        self.register_buffer("s", factor.detach()[:, None, None])
+        self.register_buffer("t", (norm.bias - norm.running_mean * factor).detach()[:, None, None])
+
+    def forward(self, x):
+        return x * self.s + self.t
+
+
+def test_norms_of_another_name_are_norms():
+    plain = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    plain[1].running_mean.normal_()
+    plain[1].running_var.uniform_(0.5, 2)
+    nn.init.uniform_(plain[1].bias, 0.5, 1.0)
+    plain.eval()
+    frozen = copy.deepcopy(plain)
+    frozen[1] = Frozen(plain[1])
+    synchronous = nn.SyncBatchNorm.convert_sync_batchnorm(copy.deepcopy(plain)).eval()
+    x, y = torch.randn(6, 3, 8, 8), torch.randint(0, 2, (6,))
+    for other in (frozen, synchronous):
+        torch.testing.assert_close(drops_of(other, x, y, layer="0"), drops_of(plain, x, y, layer="0"), rtol=1e-4, atol=1e-5)
+        fused = folded(other, x)
+        torch.testing.assert_close(fused(x), plain(x), rtol=1e-4, atol=1e-5)
+        assert isinstance(fused[1], nn.Identity) and groups(other, x) == {"0": ("0",), "5": ("5",)}
+
+
+class Twice(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.c, self.b, self.f = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Linear(8, 2)
+        self.b.running_mean.normal_()
+
+    def encoded(self, x):
+        return torch.relu(self.b(self.c(x))).mean((2, 3))
+
+    def forward(self, x):
+        return self.f(torch.cat([self.encoded(x), self.encoded(x.flip(3))], 1))
+
+
+@pytest.mark.parametrize(
+    ("model", "x"),
+    [
+        (Twice(), torch.randn(2, 1, 8, 8)),
+        (nn.Sequential(nn.ConvTranspose2d(4, 8, 3, groups=2), nn.BatchNorm2d(8)), torch.randn(2, 4, 6, 6)),
+        (nn.Sequential(nn.ConvTranspose1d(4, 6, 3, groups=2, bias=False), nn.BatchNorm1d(6, affine=False)), torch.randn(2, 4, 6)),
+    ],
+)
+def test_folding_of_what_runs_twice_and_of_groups(model, x):
+    for norm in model.modules():
+        if isinstance(norm, nn.modules.batchnorm._BatchNorm):
+            norm.running_mean.normal_()
+            norm.running_var.uniform_(0.5, 2)
+    fused = folded(model, x)
+    torch.testing.assert_close(fused(x), model.eval()(x), rtol=1e-4, atol=1e-5)
+    assert not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in fused.modules())
+
+
+class Tied(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.c = nn.Linear(4, 3, bias=False), nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.c(F.linear(torch.relu(self.a(x)), self.a.weight.t()))
+
+
+def test_a_weight_with_a_second_use_changes_in_both_or_is_refused():
+    model, x, y = Tied().eval(), torch.randn(6, 4), torch.randint(0, 3, (6,))
+    options = dict(families=("noise",), levels={"noise": (2.0,)}, draws=1, progress=False)
+    table, changed = measure_layers(model, [(x, y)], log_likelihood, **options), copy.deepcopy(model)
+    changed.a.weight.data = noise(changed.a.weight.data, 2.0, generator_of(0, "a", "noise", 2.0, 0))
+    right = (log_likelihood(model(x), y) - log_likelihood(changed(x), y)).mean().item()
+    assert table.loc[table.layer == "a", "drop"].item() == pytest.approx(right, abs=1e-5)
+    with pytest.raises(ValueError, match="outside of its layer"):
+        criteria(model, [(x, y)], names=("fisher",), kinds=("layer",))
+    text = Text()
+    text.e = nn.Embedding(8, 6)
+    text.e.weight = text.a.weight
+    with pytest.raises(ValueError, match="a and e share one weight"):
+        measure_layers(text, [(torch.randint(0, 8, (6, 5)), y % 2)], log_likelihood, progress=False)
+
+
+class Shuffled(nn.Module):
+    def __init__(self, channels, side):
+        super().__init__()
+        self.c, self.f = nn.Conv2d(3, channels, 3, padding=1), nn.Linear(channels * side * side, 3)
+
+    def forward(self, x):
+        h = self.c(x)
+        b, c, height, width = h.shape
+        return self.f(h.view(b, 2, c // 2, height, width).transpose(1, 2).reshape(b, c, height, width).flatten(1))
+
+
+def test_a_shuffle_before_flattening_takes_no_time():
+    started = time.process_time()
+    assert groups(Shuffled(8, 8).eval(), torch.randn(2, 3, 8, 8)) == {"c": ("c",), "f": ("f",)}
+    assert time.process_time() - started < 5
+
+
+class Excited(nn.Module):
+    """Squeeze and excitation, then a difference of two layers, then a layer that runs twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.c, self.s, self.e = nn.Conv2d(3, 4, 3, padding=1), nn.Linear(4, 2), nn.Linear(2, 4)
+        self.p, self.q, self.r, self.f = nn.Conv2d(4, 5, 1), nn.Conv2d(4, 5, 1), nn.Conv2d(5, 5, 1), nn.Linear(5, 3)
+
+    def forward(self, x):
+        h = self.c(x)
+        h = h * torch.sigmoid(self.e(self.s(h.mean((2, 3))).relu()))[:, :, None, None]
+        h = (self.p(h) - self.q(h)).relu()
+        return self.f(self.r(self.r(h).relu()).mean((2, 3)))
+
+
+class ExcitedAndOpaque(Excited):
+    def forward(self, x):
+        return super().forward(x) if bool(x.isfinite().all()) and range(x.shape[0]) else None
+
+
+@pytest.mark.parametrize("kind", [Excited, ExcitedAndOpaque])
+def test_there_is_one_source_of_ties(kind):
+    model, x, y = kind().eval(), torch.randn(6, 3, 6, 6), torch.randint(0, 3, (6,))
+    table = ablate_channels(model, [(x, y)], log_likelihood, progress=False)
+    pruned = measure_layers(model, [(x, y)], log_likelihood, families=("pruning",), progress=False)
+    assert set(groups(model, x)) == set(table.layer) == set(pruned.layer) == {"c", "s", "e", "p+q", "r", "f"}
+    assert table.attrs["evaluation"] == ("whole" if kind is ExcitedAndOpaque else "incremental")
+
+
+def test_attention_has_a_curvature():
+    class Attending(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.e, self.m, self.f = nn.Linear(5, 8), nn.MultiheadAttention(8, 2, batch_first=True), nn.Linear(8, 3)
+
+        def forward(self, x):
+            z = self.e(x)
+            return self.f((z + self.m(z, z, z, need_weights=False)[0]).mean(1))
+
+    data = [(torch.randn(8, 6, 5), torch.randint(0, 3, (8,)))]
+    assert "hessian diagonal" in set(criteria(Attending().eval(), data).criterion)
+
+
+# --- exact methods ---
+
+
+class Bent(nn.Module):
+    def __init__(self, bend):
+        super().__init__()
+        self.a, self.b, self.bend = nn.Linear(5, 6), nn.Linear(6, 2), bend
+
+    def forward(self, x):
+        return self.b(self.bend(self.a(x)))
+
+
+TWO_TENSORS = {
+    "minimum with a constant": lambda z: torch.minimum(z, torch.tensor(0.1, dtype=z.dtype)),
+    "maximum of a constant": lambda z: torch.maximum(torch.tensor(0.1, dtype=z.dtype), z),
+    "maximum with one number per unit": lambda z: torch.maximum(z, torch.linspace(-0.3, 0.3, 6, dtype=z.dtype)),
+    "minimum of two activations": lambda z: torch.minimum(z, z.flip(1)),
+}
+
+
+@pytest.mark.parametrize("kind", TWO_TENSORS)
+def test_exact_gradients_of_functions_of_two_tensors(kind):
+    model, x = Bent(TWO_TENSORS[kind]).eval(), torch.randn(3, 5)
+    exact = attribute(model, x, 0, "exact integrated gradients")
+    assert exact.residual.abs().max() < 1e-9
+    many = attribute(model.double(), x.double(), 0, "integrated gradients", steps=20000, quadrature="riemann_middle").values
+    torch.testing.assert_close(exact.values, many, rtol=1e-3, atol=1e-4)
+
+
+def test_what_bends_on_short_pieces_only_is_refused():
+    def bend(z):  # breakpoints by the hundred, and a product that moves on a short part of the path
+        steps = torch.relu(z[:, :1] - torch.linspace(-3, 3, 400, dtype=z.dtype)).sum(1, keepdim=True) * 1e-3
+        small = torch.relu(0.02 - (z[:, 1:2] - 0.5).abs())
+        return torch.cat([z[:, :4], steps, small * small * z[:, 2:3]], 1)
+
+    class Skewed(Bent):
+        def forward(self, x):
+            return self.b(self.bend(x @ torch.eye(5, 6, dtype=x.dtype)))
+
+    x = torch.ones(1, 5)
+    x[0, 0] = 3
+    with pytest.raises(ValueError, match="not piecewise linear"):
+        attribute(Skewed(bend).eval(), x, 0, "exact integrated gradients")
