@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from facelab.importance import exact
 from facelab.importance.paths import QUADRATURES
-from facelab.importance.scores import copied, evaluating, require_hooks
+from facelab.importance.scores import copied, evaluating, require_hooks, require_precision
 from facelab.importance.targets import Score, Target, baseline_like, channels_at, layer_name, layer_output, neuron, scalar, spread, watched
 
 METHODS = {
@@ -106,6 +106,8 @@ def attribute(
         if method not in WITHOUT_SLOPES and not inputs.is_floating_point():
             advice = f"convert pixels by .float(), take one of {', '.join(WITHOUT_SLOPES)}, or explain what follows the embedding"
             raise ValueError(f"The method {method!r} needs gradients, which inputs of {inputs.dtype} have none of; {advice}.")
+        if method in ("integrated gradients", "conductance"):  # sums of many small steps
+            require_precision(model)
         name = layer_name(model, layer, inputs)
         if method.startswith("exact"):  # breakpoints lie closer than float32 can tell apart
             model, inputs, reference = copied(model).double(), inputs.double(), reference.double()

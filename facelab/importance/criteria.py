@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from facelab.importance.evidence import Evidence, per_channel
 from facelab.importance.networks import Layer, channel_axis
-from facelab.importance.scores import Loader, Score, evaluating, log_likelihood, pairs, unit_of
+from facelab.importance.scores import Loader, Score, evaluating, log_likelihood, pairs, require_precision, unit_of
 from facelab.importance.tables import CRITERIA_COLUMNS, KINDS, provenance
 
 
@@ -191,6 +191,7 @@ def criteria(
     network = network or type(model).__name__
     unit = unit_of(score)
     rows = []
+    require_precision(model)
     with evaluating(model, inputs):
         evidence = Evidence(model, inputs, targets, score, steps, seed)
         for name in names or CRITERIA:

@@ -11,7 +11,7 @@ from torch.func import functional_call, vjp, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from facelab.blocks import seeded
-from facelab.importance.networks import layers
+from facelab.importance.networks import is_plain, layers
 from facelab.importance.paths import path_nodes
 from facelab.importance.scores import Score, scored, tensors_in
 
@@ -262,7 +262,7 @@ def _added(total: ByLayer, values: ByLayer) -> ByLayer:
 
 def _per_sample_gradient(module: nn.Module, given: Tensor, at_output: Tensor) -> Tensor:
     """(B, *shape of the weight) from a layer's inputs and the gradients at its outputs."""
-    if isinstance(module, nn.Linear):
+    if is_plain(module, nn.Linear):
         return torch.einsum("bto,bti->boi", at_output.flatten(1, -2) if at_output.ndim > 2 else at_output[:, None],
                             given.flatten(1, -2) if given.ndim > 2 else given[:, None])  # fmt: skip
     if type(module) is nn.Conv2d and module.groups == 1 and module.padding_mode == "zeros" and not isinstance(module.padding, str):

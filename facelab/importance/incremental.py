@@ -25,7 +25,7 @@ from torch.fx.node import map_arg
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from facelab.importance.channels import ADD, FLATTEN, MEAN, Labels, Tracer, Unit, compute, evaluated, is_depthwise, operation, replaced
-from facelab.importance.networks import LAYERS, NORMS, layers, normalised
+from facelab.importance.networks import LAYERS, NORMS, is_plain, layers, normalised
 from facelab.importance.scores import copied, require_hooks, tensors_in
 
 CONVOLUTIONS: dict[type, Callable] = {nn.Conv1d: F.conv1d, nn.Conv2d: F.conv2d, nn.Conv3d: F.conv3d}
@@ -162,7 +162,7 @@ class Incremental:
         calls = [str(node.target) for node in self.graph.nodes if node.op == "call_module"]
         for node in list(self.graph.nodes):
             before = node.args[0] if node.args else None
-            if node.op != "call_module" or not isinstance(self._module(node), NORMS) or not isinstance(before, fx.Node):
+            if node.op != "call_module" or not is_plain(self._module(node), *NORMS) or not isinstance(before, fx.Node):
                 continue
             if before.op != "call_module" or type(self._module(before)) not in CONVOLUTIONS or len(before.users) > 1:
                 continue
@@ -422,7 +422,7 @@ class _Run:
             return None
         module, source = self.network._module(node), node.all_input_nodes[0]
         kept = self.network.values[source]
-        if isinstance(module, nn.Linear) and self.network.labels[source][0] == kept.ndim - 1:
+        if is_plain(module, nn.Linear) and self.network.labels[source][0] == kept.ndim - 1:
             return Shift(F.linear(self.take(kept[..., cut.positions]), -module.weight[:, cut.positions]))
         if type(module) in CONVOLUTIONS and module.groups == 1 and module.padding_mode == "zeros":
             part = self.take(kept[:, cut.positions])

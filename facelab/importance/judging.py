@@ -135,7 +135,7 @@ def rank_agreement(
     """
     from scipy.stats import spearmanr
 
-    kept = torch.ones_like(first, dtype=torch.bool) if where is None else where
+    kept = torch.ones_like(first, dtype=torch.bool) if where is None else _spread(where, first)
     pairs = [(a[k].detach().cpu().numpy(), b[k].detach().cpu().numpy()) for a, b, k in zip(first, second, kept, strict=True)]
     return torch.tensor([float(spearmanr(a, b).statistic) for a, b in pairs])
 

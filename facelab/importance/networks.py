@@ -150,13 +150,20 @@ class PerChannel(nn.modules.batchnorm._BatchNorm):
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, PerChannel)
 
 
+def is_plain(module: nn.Module, *kinds: type[nn.Module]) -> bool:
+    """Whether a module computes what one of the kinds does: a subclass may have a forward of its own."""
+    return any(isinstance(module, kind) and type(module).forward is kind.forward for kind in kinds)
+
+
 def normalised(model: nn.Module) -> nn.Module:
     """The model itself, with modules that do what a batch norm does, a factor and a shift per channel (frozen ones), as batch norms."""
     for name, module in list(model.named_modules()):
         own = [*module.buffers(recurse=False), *module.parameters(recurse=False)]
         sizes = {tensor.numel() for tensor in own if tensor.numel() > 1}
-        if not name or len(sizes) != 1 or any(True for _ in module.children()) or type(module).__module__.startswith("torch.nn."):
+        if not name or len(sizes) != 1 or any(True for _ in module.children()):
             continue
+        if type(module).__module__.startswith("torch.nn.") and not isinstance(module, nn.modules.instancenorm._InstanceNorm):
+            continue  # an instance norm with running statistics is one
         channels = sizes.pop()
         drawn = torch.randn(channels, 4, 5, generator=torch.Generator().manual_seed(0)).to(own[0])
         tried = torch.stack([torch.zeros_like(drawn), torch.ones_like(drawn), drawn])

@@ -118,7 +118,8 @@ def evaluating(model: nn.Module, example: Tensor | None = None) -> Iterator[nn.M
 
     Raises:
         TypeError: `example` is no tensor.
-        ValueError: `example` holds no sample, the model answers it differently each time, or needs its in-place modules to be in place.
+        ValueError: `example` holds no sample, the model answers it differently each time, needs its in-place modules to be in
+            place, or changes its inputs.
     """
     scripted = torch.jit.ScriptModule
     in_place = [m for m in model.modules() if getattr(m, "inplace", False) is True and not isinstance(m, scripted)]
@@ -128,9 +129,15 @@ def evaluating(model: nn.Module, example: Tensor | None = None) -> Iterator[nn.M
             own = None if example is None else answers(model, example)
             for module in in_place:
                 module.inplace = False  # type: ignore[assignment]
-            if own is not None and example is not None and in_place and not same_answers(own, answers(model, example)):
-                advice = "give a model whose modules have inplace=False"
-                raise ValueError(f"{type(model).__name__} computes something else when its modules do not work in place; {advice}.")
+            if own is not None and example is not None:
+                given = example[:8].clone()
+                with torch.no_grad():
+                    again = list(tensors_in(model(given)))
+                if not same_answers(own, again):
+                    advice = "give a model whose modules have inplace=False"
+                    raise ValueError(f"{type(model).__name__} computes something else when its modules do not work in place; {advice}.")
+                if not same_answers([given], [example[:8]]):
+                    raise ValueError(f"{type(model).__name__} changes its own inputs in place; let it work on a copy of them.")
             yield model
     finally:
         for module in in_place:
@@ -210,6 +217,17 @@ def require_hooks(model: nn.Module) -> None:
         raise ValueError(f"{type(model).__name__} is scripted, which hides its layers; give the model that was scripted.")
     if any(hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None for module in model.modules()):
         raise ValueError(f"{type(model).__name__} is compiled, which hides its layers; give the model itself, model._orig_mod.")
+
+
+def require_precision(model: nn.Module) -> None:
+    """Refuse weights whose rounding is as large as what is measured.
+
+    Raises:
+        ValueError: half precision.
+    """
+    coarse = [p.dtype for p in model.parameters() if p.is_floating_point() and p.element_size() < 4]
+    if coarse:
+        raise ValueError(f"{type(model).__name__} has weights of {coarse[0]}, too coarse for small differences; give model.float().")
 
 
 def copied(model: nn.Module) -> nn.Module:

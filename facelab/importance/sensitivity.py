@@ -28,7 +28,7 @@ from facelab.importance.incremental import Incremental, NotTraceable
 from facelab.importance.networks import channel_axis, overlooked
 from facelab.importance.perturbations import BENCHMARK, FAMILIES, generator_of
 from facelab.importance.plain import Plain
-from facelab.importance.scores import Loader, Score, answers, in_evaluation_mode, one_per_sample, pairs, scored, unit_of
+from facelab.importance.scores import Loader, Score, answers, in_evaluation_mode, one_per_sample, pairs, require_precision, scored, unit_of
 from facelab.importance.sweeping import Arrays, Checkpoint, sweep
 from facelab.importance.tables import SENSITIVITY_COLUMNS, provenance
 
@@ -265,6 +265,7 @@ class _Sweep:
             raise ValueError("The loader gives no batch; sensitivity needs at least one (a generator can be walked through only once).")
         self.model, self.loader, self.score, self.seed, self.folder = model, loader, score, seed, checkpoint
         self.example = example[0]
+        require_precision(model)
         with in_evaluation_mode(model):
             answers(model, self.example)
         self.network = load_network(model, self.example)

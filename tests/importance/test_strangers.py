@@ -669,3 +669,85 @@ def test_what_bends_on_short_pieces_only_is_refused():
     x[0, 0] = 3
     with pytest.raises(ValueError, match="not piecewise linear"):
         attribute(Skewed(bend).eval(), x, 0, "exact integrated gradients")
+
+
+# --- modules that are not quite what their class says ---
+
+
+class Activated(nn.BatchNorm2d):
+    """A batch norm with an activation inside."""
+
+    def forward(self, x):
+        return super().forward(x).relu()
+
+
+class Adapted(nn.Linear):
+    """A linear layer with a correction beside its weight."""
+
+    def __init__(self, *sizes):
+        super().__init__(*sizes)
+        self.correction = nn.Parameter(torch.randn(sizes[1], sizes[0]))
+
+    def forward(self, x):
+        return super().forward(x) + x @ self.correction.t()
+
+
+def test_subclasses_with_a_forward_of_their_own():
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3), Activated(4), nn.AdaptiveAvgPool2d(1), nn.Flatten(), Adapted(4, 5), nn.ReLU(), nn.Linear(5, 3)
+    )
+    model[1].running_mean.normal_()
+    model.eval()
+    x, y = torch.randn(6, 3, 6, 6), torch.randint(0, 3, (6,))
+    loop = []
+    for channel in range(4):
+        cut = model[1].register_forward_hook(lambda m, i, o, c=channel: o.index_fill(1, torch.tensor(c), 0))
+        after = log_likelihood(model(x), y)
+        cut.remove()
+        loop.append((log_likelihood(model(x), y) - after).mean())
+    torch.testing.assert_close(drops_of(model, x, y, layer="0"), torch.stack(loop).detach(), rtol=1e-4, atol=1e-5)
+    weight, total = model[4].weight, 0.0
+    for i in range(6):
+        total = total + torch.autograd.grad(log_likelihood(model(x[i : i + 1]), y[i : i + 1])[0], weight)[0].square() / 6
+    table = criteria(model, [(x, y)], names=("fisher",), kinds=("layer",))
+    assert table[table.layer == "4"].value.item() == pytest.approx((weight.var(correction=0) * total.sum()).item(), rel=1e-4)
+
+
+def test_an_instance_norm_with_running_statistics_is_a_norm():
+    norm, other = nn.BatchNorm2d(4), nn.InstanceNorm2d(4, affine=True, track_running_stats=True)
+    norm.running_mean.normal_()
+    nn.init.normal_(norm.bias)
+    other.load_state_dict(norm.state_dict())
+    layers = nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)
+    x, y = torch.randn(6, 3, 8, 8), torch.randint(0, 2, (6,))
+    found = [drops_of(nn.Sequential(layers[0], part, nn.ReLU(), *layers[1:]).eval(), x, y, layer="0") for part in (norm, other)]
+    torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-5)
+
+
+def test_a_network_that_changes_its_inputs_is_refused():
+    class Centred(nn.Linear):
+        def forward(self, x):
+            x -= 1
+            return super().forward(x)
+
+    x = torch.randn(4, 3)
+    kept = x.clone()
+    with pytest.raises(ValueError, match="its own inputs"):
+        attribute(Centred(3, 2), x, 0, "part ablation", mask=torch.arange(3))
+    assert torch.equal(x, kept)
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_half_precision_is_too_coarse_to_be_measured(kind):
+    model, x, y = (
+        nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).to(kind).eval(),
+        torch.randn(6, 4).to(kind),
+        torch.randint(0, 3, (6,)),
+    )
+    for ask in (
+        lambda: measure_layers(model, [(x, y)], log_likelihood, progress=False),
+        lambda: criteria(model, [(x, y)]),
+        lambda: attribute(model, x, 0),
+    ):
+        with pytest.raises(ValueError, match="too coarse"):
+            ask()
