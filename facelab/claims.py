@@ -27,9 +27,16 @@ class ClaimNotMet(AssertionError):
     """A claim of the notebook does not hold in this run."""
 
 
+class BaselineNearZero(ValueError):
+    """The mean of a baseline cannot be told from zero, so there is no relative gain."""
+
+
 @dataclass(frozen=True)
 class Claim:
-    """One measured comparison. `gain`, `low`, `high` and `margin` are relative: 0.05 is five percent better."""
+    """One measured comparison. `gain`, `low`, `high` and `margin` are relative: 0.05 is five percent better.
+
+    The first three are NaN where the baseline cannot be told from zero; the difference is shown instead.
+    """
 
     name: str
     statement: str
@@ -68,19 +75,28 @@ class Claim:
 
     @classmethod
     def from_stored(cls, stored: dict[str, Any]) -> "Claim":
-        """The claim as an executed notebook holds it."""
-        return cls(**{f.name: stored[f.name] for f in fields(cls)})
+        """The claim as an executed notebook holds it; its JSON knows no NaN, so a gain that there is not is null."""
+        return cls(**{f.name: math.nan if stored[f.name] is None else stored[f.name] for f in fields(cls)})
+
+    def stored(self) -> dict[str, Any]:
+        """The claim as JSON, which `from_stored` reads."""
+        own = asdict(self) | {name: number_or_none(getattr(self, name)) for name in ("gain", "low", "high")}
+        return own | {"met": self.met, "verdict": self.verdict}
 
     def row(self) -> dict[str, str]:
         """The claim as readable text, column by column."""
         unit = "" if not self.unit else self.unit if self.unit == "%" else f" {self.unit}"
         several = f"{self.seeds} seeds x {self.samples} samples"
+        gain, interval = as_percent(self.gain), f"{as_percent(self.low)} to {as_percent(self.high)}"
+        if math.isnan(self.gain):
+            difference = self.baseline - self.ours if self.better == "lower" else self.ours - self.baseline
+            gain, interval = f"none; better by {difference:.4g}{unit}", "none; the baseline cannot be told from zero"
         return {
             "claim": self.statement,
             "ours": f"{self.ours:.4g}{unit}",
             "baseline": f"{self.baseline:.4g}{unit}",
-            "gain": f"{self.gain:+.1%}",
-            "95 % interval": f"{self.low:+.1%} to {self.high:+.1%}",
+            "gain": gain,
+            "95 % interval": interval,
             "must exceed": f"{self.margin:.0%}",
             "measured on": several if self.seeds > 1 else f"{self.samples} pairs",
             "verdict": self.verdict,
@@ -119,17 +135,18 @@ def claim(
     Args:
         statement: the claim in words.
         ours: scores of the method: (samples,), (seeds,) or (seeds, samples); numbers of any array type.
-        baseline: scores of the baseline on the same samples and seeds, same shape.
+        baseline: scores of the baseline on the same samples and seeds, same shape. Two pandas tables are paired by their labels.
         better: 'lower' or 'higher': which scores are better.
         name: short name, unique in the notebook; tests and sabotages refer to it.
         margin: relative gain that the whole interval must exceed; 0.05 is five percent.
         unit: of the scores, as printed.
-        indicative: chance in training may decide the claim; it is shown but not judged.
+        indicative: chance in training may decide the claim; it is shown but not judged, without a gain if the baseline may be zero.
         groups: one label per sample where samples are not independent, such as the person of each photograph. Each group's scores are
             averaged first, so that every group counts once and groups are resampled; else the interval is too short.
 
     Raises:
-        ValueError: empty, not finite, fewer than two values, shapes that differ, or a baseline whose mean is not clearly off zero.
+        ValueError: empty, not finite, fewer than two values, shapes or labels that differ, a group without a name, or a baseline whose
+            mean is not clearly off zero, in a claim that is judged.
     """
     if better not in ("lower", "higher"):
         raise ValueError(f"better={better!r} is not known; use 'lower' or 'higher'.")
@@ -137,13 +154,20 @@ def claim(
         raise ValueError("A claim needs a name and a statement in words.")
     if not math.isfinite(margin):
         raise ValueError(f"margin={margin} is not a number; give a relative gain such as 0.05.")
+    groups = _in_order(groups, ours, "groups", last=True)
+    baseline = _in_order(baseline, ours, "baseline")
     ours, baseline = _scores(ours, "ours"), _scores(baseline, "baseline")
     if ours.shape != baseline.shape:
         shapes = f"ours has shape {ours.shape} and baseline {baseline.shape}"
         raise ValueError(f"{shapes}; scores are compared pair by pair, so both must be alike.")
     if groups is not None:
         ours, baseline = _by_group(ours, groups), _by_group(baseline, groups)
-    gain, low, high = relative_gain(ours, baseline, better=better)
+    try:
+        gain, low, high = relative_gain(ours, baseline, better=better)
+    except BaselineNearZero:
+        if not indicative:
+            raise
+        gain = low = high = math.nan
     seeds, samples = ours.shape if ours.ndim == 2 else (1, len(ours))
     result = Claim(
         name=name,
@@ -161,7 +185,7 @@ def claim(
         indicative=bool(indicative),
     )
     scores = {"ours": _packed(ours), "baseline": _packed(baseline)}
-    stored = asdict(result) | {"met": result.met, "verdict": result.verdict, "scores": scores}
+    stored = result.stored() | {"scores": scores}
     _show({"text/plain": str(result), "text/html": result._repr_html_(), CLAIM_TYPE: stored})
     return result
 
@@ -176,6 +200,9 @@ def relative_gain(
     Args:
         ours, baseline: paired scores, one axis, or (seeds, samples).
         seed: of the resampling.
+
+    Raises:
+        BaselineNearZero: the mean of the baseline cannot be told from zero.
     """
     sign = 1.0 if better == "lower" else -1.0
     average = baseline.mean()
@@ -190,7 +217,7 @@ def relative_gain(
         resampled_ours, resampled_baseline = _resampled_means(mine, theirs, rng)
         if not average or np.any(resampled_baseline * average <= 0):
             message = f"The baseline's mean, {average:.4g}, cannot be told from zero, so a relative gain has no meaning"
-            raise ValueError(f"{message}; use scores that are positive on average.")
+            raise BaselineNearZero(f"{message}; use scores that are positive on average.")
         gains = sign * (resampled_baseline - resampled_ours) / np.abs(resampled_baseline)
         deviations += _widening(len(mine)) * (gains - gain)
     low, high = gain + np.quantile(deviations, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
@@ -241,11 +268,50 @@ def unpacked(stored: dict[str, Any]) -> Float[np.ndarray, "..."]:
     return np.frombuffer(base64.b64decode(stored["float32"]), dtype="<f4").reshape(stored["shape"]).astype(np.float64)
 
 
+def as_percent(share: float | None) -> str:
+    """A relative gain as text; "none" where there is none."""
+    known = number_or_none(share)
+    return "none" if known is None else f"{known:+.1%}"
+
+
+def number_or_none(value: float | None) -> float | None:
+    """`value`, or None where it is NaN, which JSON does not know."""
+    return None if value is None or math.isnan(value) else value
+
+
+def _in_order(values: Any, like: Any, which: str, last: bool = False) -> Any:
+    """A pandas table in the order of the labels of `like`, or of its last axis alone; whatever has no labels is paired by position."""
+    if not (hasattr(values, "iloc") and hasattr(like, "iloc")):
+        return values
+    wanted = like.axes[-1:] if last else like.axes
+    if [len(labels) for labels in values.axes] != [len(labels) for labels in wanted]:
+        return values  # refused later, for its shape
+    for axis, labels in enumerate(wanted):
+        own = values.axes[axis]
+        if own.equals(labels):
+            continue
+        if not (own.is_unique and labels.is_unique and own.isin(labels).all()):
+            example = next((label for label in own if label not in labels), None)
+            why = "one label stands for several of them" if example is None else f"{example!r} is in {which} only"
+            raise ValueError(f"ours and {which} label their samples differently ({why}); label both alike, or give to_numpy() of both.")
+        values = values.reindex(labels, axis=axis)
+    return values
+
+
+def _plain(values: Any) -> Any:
+    """A tensor of any device as one that numpy reads; masked values as missing ones."""
+    if hasattr(values, "detach"):
+        values = values.detach().cpu()
+        values = values.float() if values.is_floating_point() and values.element_size() == 2 else values  # numpy knows no bfloat16
+    return values.astype(object).filled(math.nan) if np.ma.is_masked(values) else values
+
+
 def _scores(values: Any, which: str) -> Float[np.ndarray, "..."]:
     """`values` as a float64 array of one or two axes."""
-    if hasattr(values, "detach"):  # a torch tensor, perhaps on another device
-        values = values.detach().cpu()
+    values = _plain(values)
     try:
+        if np.asarray(values).dtype.kind in "cmM":
+            raise TypeError(f"these are {np.asarray(values).dtype}")
         scores = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{which} must be an array of numbers; {error}.") from error
@@ -263,10 +329,16 @@ def _scores(values: Any, which: str) -> Float[np.ndarray, "..."]:
 
 def _by_group(scores: Float[np.ndarray, "*shape"], groups: Any) -> Float[np.ndarray, "..."]:
     """Mean over the samples (the last axis) of each group."""
-    labels, group = np.unique(np.asarray(groups), return_inverse=True)
-    if np.shape(groups) != scores.shape[-1:] or len(labels) < 2:
-        message = f"groups has shape {np.shape(groups)} and {len(labels)} labels for {scores.shape[-1]} samples"
+    from pandas import factorize
+
+    given = np.asarray(_plain(groups), dtype=object)  # as they are: numpy would write a missing one among words as "nan"
+    group, labels = factorize(given.ravel(), sort=True)
+    if given.shape != scores.shape[-1:] or len(labels) < 2:
+        message = f"groups has shape {given.shape} and {len(labels)} labels for {scores.shape[-1]} samples"
         raise ValueError(f"{message}; give one label per sample, and at least two different ones.")
+    unnamed = np.count_nonzero(np.isin(group, [-1, *(i for i, label in enumerate(labels) if str(label).strip() == "")]))
+    if unnamed:
+        raise ValueError(f"{unnamed} of {len(given)} samples have no group; leave them out, or give each of them a label of its own.")
     member = (group == np.arange(len(labels))[:, None]).astype(np.float64)
     return scores @ (member / member.sum(axis=1, keepdims=True)).T
 

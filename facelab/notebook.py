@@ -3,7 +3,7 @@
 import html
 import inspect
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -53,9 +53,9 @@ def assert_close(a: Any, b: Any, tolerance: float = 1e-6) -> None:
         AssertionError: with the largest difference and where it is.
     """
     difference, place = largest_difference(a, b)
-    scale = max(1.0, float(np.max(np.abs(_array(b)), initial=0.0)))
-    if not difference <= tolerance * scale:
-        raise AssertionError(f"The two results differ by {difference:.3g} at {place}; at most {tolerance * scale:.3g} is allowed.")
+    allowed = _allowed(b, tolerance)
+    if not difference <= allowed:
+        raise AssertionError(f"The two results differ by {difference:.3g} at {place}; at most {allowed:.3g} is allowed.")
     print(f"equal: largest difference {difference:.2g}")
 
 
@@ -63,14 +63,18 @@ def largest_difference(a: Any, b: Any) -> tuple[float, tuple[int, ...]]:
     """Largest absolute difference of two arrays and its index; NaN where one of them has a NaN.
 
     Raises:
-        AssertionError: the shapes differ.
+        AssertionError: the shapes differ, or one of them is no array of numbers.
     """
-    first, second = _array(a), _array(b)
+    try:
+        first, second = _array(a), _array(b)
+    except (TypeError, ValueError, RuntimeError):
+        raise AssertionError(f"A {type(a).__name__} and a {type(b).__name__} were given, and one is no array of numbers.") from None
     if first.shape != second.shape:
         raise AssertionError(f"The two results have shapes {first.shape} and {second.shape}; they must be the same.")
     if first.size == 0:
         raise AssertionError("The two results are empty; there is nothing to compare.")
-    difference = np.abs(first - second)
+    with np.errstate(invalid="ignore"):  # infinity is as far from itself as any number is
+        difference = np.where(first == second, 0.0, np.abs(first - second))
     place = np.unravel_index(int(np.argmax(difference)), difference.shape)  # argmax finds a NaN first
     return float(difference[place]), tuple(int(i) for i in place)
 
@@ -79,7 +83,7 @@ def check_answer(answer: Any, expected: Any, *, hint: str = "", tolerance: float
     """Tells a learner whether an exercise is solved, and if not, what to look at.
 
     Args:
-        answer: the learner's number or array; `...` or None while it is not answered.
+        answer: the learner's number, array or word; while it is not answered, `...` or None, which may also stand within it.
         expected: the right one, or a function that says whether `answer` is right.
         hint: shown with a missing or wrong answer.
 
@@ -87,17 +91,30 @@ def check_answer(answer: Any, expected: Any, *, hint: str = "", tolerance: float
         AssertionError: missing or wrong.
     """
     advice = f" Hint: {hint}" if hint else ""
-    if answer is None or answer is Ellipsis:
+    given = list(_parts(answer))
+    if any(part is None or part is Ellipsis or (isinstance(part, str) and part.strip() in ("", "...", "…")) for part in given):
         raise AssertionError(f"Not answered yet: replace the dots in the cell above and run it, then this one.{advice}")
     if callable(expected):
-        if not expected(answer):
+        try:
+            right = _holds(expected(answer))
+        except Exception:  # whatever another kind of answer does to the check
+            what = f"a {type(answer).__name__} is not what it asks for; read again whether that is a number, a list, a word or a function"
+            raise AssertionError(f"Not right yet: {what}.{advice}") from None
+        if not right:
+            raise AssertionError(f"Not right yet.{advice}")
+    elif isinstance(expected, str):
+        if not isinstance(answer, str):
+            raise AssertionError(f"Not right yet: a {type(answer).__name__} was given; give a word, in quotation marks.{advice}")
+        if answer.strip().casefold() != expected.strip().casefold():
             raise AssertionError(f"Not right yet.{advice}")
     else:
+        if why := _no_numbers(answer, given):
+            raise AssertionError(f"Not right yet: {why}.{advice}")
         try:
             difference, place = largest_difference(answer, expected)
         except AssertionError as error:
             raise AssertionError(f"Not right yet. {error}{advice}") from None
-        if not difference <= tolerance * max(1.0, float(np.max(np.abs(_array(expected))))):
+        if not difference <= _allowed(expected, tolerance):
             where = f" at index {place}" if place else ""
             raise AssertionError(f"Not right yet: off by {difference:.3g}{where}.{advice}")
     print("Right.")
@@ -124,8 +141,56 @@ def compare_with_paper(rows: list[dict[str, Any]]):
     return pd.DataFrame(text).style.hide(axis="index").set_properties(**{"text-align": "left", "white-space": "normal"})
 
 
+def _parts(answer: Any) -> Iterator[Any]:
+    """What lists, tuples, sets, dictionaries and arrays of objects hold, however deep; anything else is its own only part."""
+    if isinstance(answer, Mapping):
+        answer = list(answer.values())
+    if isinstance(answer, (list, tuple, set, frozenset)) or (isinstance(answer, np.ndarray) and answer.dtype == object and answer.ndim):
+        for part in answer:
+            yield from _parts(part)
+    else:
+        yield answer.item() if isinstance(answer, np.ndarray) and answer.dtype == object else answer
+
+
+def _no_numbers(answer: Any, parts: list[Any]) -> str:
+    """Why an answer is no number and no array of numbers; empty if it is."""
+    if any(isinstance(part, (str, bytes)) or (isinstance(part, np.ndarray) and part.dtype.kind in "SU") for part in parts):
+        return "there is text in it; write numbers without quotation marks"
+    try:
+        _array(answer)
+    except (TypeError, ValueError, RuntimeError):
+        if isinstance(answer, (list, tuple)) and all(_is_number(part) for part in parts):
+            return "its rows are not equally long; give every row as many numbers"
+        return f"a {type(answer).__name__} was given; give a number, or a list or array of numbers"
+    return ""
+
+
+def _holds(verdict: Any) -> bool:
+    """Whether a check says yes, in each place if it looks at several."""
+    verdict = np.asarray(verdict.detach().cpu() if hasattr(verdict, "detach") else verdict)
+    return bool(verdict.size and verdict.all())
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        _array(value)
+    except (TypeError, ValueError, RuntimeError):
+        return False
+    return True
+
+
+def _allowed(expected: Any, tolerance: float) -> float:
+    """The difference that is allowed: `tolerance`, relative to the largest finite number if that is above 1."""
+    size = np.abs(_array(expected))
+    return tolerance * max(1.0, float(np.max(size[np.isfinite(size)], initial=0.0)))
+
+
 def _array(values: Any) -> np.ndarray:
-    """Numbers, arrays and tensors of any device as a float64 array."""
+    """Numbers, arrays and tensors of any device, also in a list, as an array in double precision, complex if they are."""
+    if isinstance(values, (list, tuple)):
+        values = [_array(value) for value in values]
     if hasattr(values, "detach"):
         values = values.detach().cpu()
-    return np.asarray(values, dtype=np.float64)
+        values = values.float() if values.element_size() == 2 and values.is_floating_point() else values  # numpy knows no bfloat16
+    array = np.asarray(values)
+    return array.astype(np.complex128 if array.dtype.kind == "c" else np.float64)

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from facelab.claims import as_percent
 from facelab.fingerprints import PACKAGE
 from facelab.running import Notebook
 from facelab.settling import FOLDER, load, load_all, may_be_judged
@@ -12,7 +13,7 @@ MARKS = ("<!-- scoreboard: written by `facelab scoreboard --readme` -->", "<!-- 
 
 def verdict(claim: dict[str, Any]) -> str:
     """In words: "holds" if judged with reason, "against" if the whole pooled interval lies below zero; else it is open."""
-    if claim["high"] < 0:
+    if claim["high"] is not None and claim["high"] < 0:
         return "against"
     if may_be_judged(claim):
         return "shown, held in every run" if claim["indicative"] else "holds"
@@ -21,19 +22,25 @@ def verdict(claim: dict[str, Any]) -> str:
 
 def row(claim: dict[str, Any]) -> dict[str, str]:
     """A settled claim as readable text, column by column."""
-    runs, gains = len(claim["gains"]), claim["gains"]
+    runs = len(claim["gains"])
     unit = "" if not claim["unit"] else claim["unit"] if claim["unit"] == "%" else f" {claim['unit']}"
     return {
         "claim": claim["statement"],
         "ours": f"{claim['ours']:.4g}{unit}",
         "baseline": f"{claim['baseline']:.4g}{unit}",
-        "pooled gain": f"{claim['gain']:+.1%}",
-        "95 % interval": f"{claim['low']:+.1%} to {claim['high']:+.1%}",
-        "gains of the runs": f"{min(gains):+.1%} to {max(gains):+.1%}",
+        "pooled gain": as_percent(claim["gain"]),
+        "95 % interval": f"{as_percent(claim['low'])} to {as_percent(claim['high'])}",
+        "gains of the runs": _range(claim["gains"]),
         "must exceed": f"{claim['margin']:.0%}",
         "met in": f"{claim['met']} of {runs}",
         "verdict": verdict(claim),
     }
+
+
+def _range(gains: list[float | None]) -> str:
+    """From the lowest to the highest; a run whose baseline may be zero has none."""
+    known = [gain for gain in gains if gain is not None]
+    return f"{as_percent(min(known))} to {as_percent(max(known))}" if known else "none"
 
 
 def show_settled(slug: str, *claims, **variant):
@@ -52,7 +59,7 @@ def show_settled(slug: str, *claims, **variant):
         print(f"There are no settled figures of this variant yet; facelab settle {slug}{settings} makes them.")
         return None
     known = {claim["name"]: claim for claim in settled["claims"]}
-    rows = [{"claim": c.statement, "gain here": f"{c.gain:+.1%}"} | _beside(known.get(c.name)) for c in claims]
+    rows = [{"claim": c.statement, "gain here": as_percent(c.gain)} | _beside(known.get(c.name)) for c in claims]
     return pd.DataFrame(rows).style.hide(axis="index").set_properties(**{"text-align": "left", "white-space": "normal"})
 
 
@@ -61,8 +68,8 @@ def _beside(claim: dict[str, Any] | None) -> dict[str, str]:
     if claim is None:
         return dict.fromkeys(("gains of all runs", "pooled, 95 % interval", "met in", "verdict"), "not settled yet")
     return {
-        "gains of all runs": f"{min(claim['gains']):+.1%} to {max(claim['gains']):+.1%}",
-        "pooled, 95 % interval": f"{claim['gain']:+.1%} ({claim['low']:+.1%} to {claim['high']:+.1%})",
+        "gains of all runs": _range(claim["gains"]),
+        "pooled, 95 % interval": f"{as_percent(claim['gain'])} ({as_percent(claim['low'])} to {as_percent(claim['high'])})",
         "met in": f"{claim['met']} of {len(claim['gains'])}",
         "verdict": verdict(claim),
     }

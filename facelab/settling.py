@@ -7,6 +7,7 @@ columns are samples, and both are resampled.
 """
 
 import json
+import math
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from facelab import running
-from facelab.claims import relative_gain, unpacked
+from facelab.claims import BaselineNearZero, number_or_none, relative_gain, unpacked
 from facelab.fingerprints import ARITHMETICS, PACKAGE, arithmetic, fingerprint
 from facelab.running import Notebook, Run, Task
 
@@ -125,7 +126,7 @@ def pooled(slug: str, parameters: dict[str, Any], stamp: str, runs: list[dict[st
     """The settled figures of runs as `settle` keeps them: per claim its gains, per run its metrics and where it was made.
 
     Raises:
-        ValueError: a claim or a metric that some runs lack, or a baseline that cannot be told from zero.
+        ValueError: a claim or a metric that some runs lack, or a baseline that cannot be told from zero under a claim that is judged.
     """
     claims: list[dict[str, Any]] = []
     seeds = [run["seed"] for run in runs]
@@ -136,16 +137,22 @@ def pooled(slug: str, parameters: dict[str, Any], stamp: str, runs: list[dict[st
         if len(made) != len(runs):
             raise ValueError(f"{slug}: the claim {name!r} is missing in some runs; a claim has to be made whatever the seed.")
         ours, baseline = (_matrix([unpacked(claim["scores"][side]) for claim in made], seeds) for side in ("ours", "baseline"))
-        gain, low, high = relative_gain(ours, baseline, better=made[0]["better"])
-        gains = [claim["gain"] for claim in made]
+        try:
+            gain, low, high = relative_gain(ours, baseline, better=made[0]["better"])
+        except BaselineNearZero:
+            if not made[0]["indicative"]:
+                raise
+            gain = low = high = math.nan
+        gains = [math.nan if claim["gain"] is None else claim["gain"] for claim in made]
         # Runs of one seed may be copies of each other, where the processor knows no other arithmetic: they must not make it look steady.
         of_seeds = [float(np.mean([g for g, own in zip(gains, seeds, strict=True) if own == seed])) for seed in dict.fromkeys(seeds)]
         spread = max(float(np.std(values, ddof=1)) for values in (gains, of_seeds) if len(values) > 1)
         claims.append(
             {key: made[0][key] for key in ("name", "statement", "better", "unit", "margin", "indicative")}
-            | {"ours": float(ours.mean()), "baseline": float(baseline.mean()), "gain": gain, "low": low, "high": high}
-            | {"gains": gains, "lows": [claim["low"] for claim in made], "highs": [claim["high"] for claim in made]}
-            | {"met": sum(claim["met"] for claim in made), "spread": spread}
+            | {"ours": float(ours.mean()), "baseline": float(baseline.mean())}
+            | {"gain": number_or_none(gain), "low": number_or_none(low), "high": number_or_none(high)}
+            | {f"{key}s": [claim[key] for claim in made] for key in ("gain", "low", "high")}
+            | {"met": sum(claim["met"] for claim in made), "spread": number_or_none(spread)}
         )
     described = [{key: value for key, value in run.items() if key not in ("claims", "fingerprint")} for run in runs]
     return {"slug": slug, "parameters": parameters, "fingerprint": stamp, "claims": claims, "runs": described}

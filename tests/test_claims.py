@@ -2,6 +2,7 @@ import json
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given
@@ -149,9 +150,82 @@ def test_other_bad_arguments_are_refused():
         record(nme=math.nan)
 
 
+def test_tables_are_paired_by_their_labels():
+    ours = pd.Series([1.0, 2.0, 3.0, 4.0], index=list("abcd"))
+    baseline = pd.Series([5.0, 4.0, 3.0, 2.0], index=list("dcba"))
+    people = pd.Series(["x", "x", "y", "z"], index=list("abcd"))
+    by_hand = make(ours.to_numpy(), [2.0, 3.0, 4.0, 5.0])
+    assert make(ours, baseline) == by_hand and by_hand.low > 0
+    assert make(ours, baseline, groups=people[::-1]) == make(ours.to_numpy(), [2.0, 3.0, 4.0, 5.0], groups=["x", "x", "y", "z"])
+    assert make(ours, baseline.to_numpy()).low < 0  # without labels, by position
+    frames = [pd.DataFrame({"a": s, "b": s + 1, "c": s * 2}) for s in (ours, baseline)]
+    assert make(frames[0], frames[1][["c", "a", "b"]]) == make(frames[0].to_numpy(), frames[1].loc[list("abcd")].to_numpy())
+    assert make(frames[0], frames[1], groups=pd.Series([1, 1, 2], index=list("acb"))).samples == 2
+    with pytest.raises(ValueError, match=r"'e' is in baseline only.*to_numpy"):
+        make(ours, baseline.rename({"d": "e"}))
+    with pytest.raises(ValueError, match="one label stands for several"):
+        make(ours.rename({"b": "a"}), baseline.rename({"b": "a"}))
+    with pytest.raises(ValueError, match=r"1 is in groups only|0 is in groups only"):
+        make(ours, baseline, groups=pd.Series([1, 2, 3, 4]))
+    with pytest.raises(ValueError, match=r"shape \(4,\) and baseline \(3,\)"):
+        make(ours, baseline[:3])
+
+
+@pytest.mark.parametrize(
+    "groups",
+    [[1.0, 2.0, np.nan, np.nan], ["x", "x", None, "y"], ["x", np.nan, "x", "y"], pd.Series(["x", pd.NA, pd.NA, "y"]), ["x", "", "x", "y"],
+     np.ma.array([1, 2, 3, 4], mask=[0, 0, 1, 1]), [pd.Timestamp("2020"), pd.NaT, pd.NaT, pd.Timestamp("2021")]],
+)  # fmt: skip
+def test_samples_without_a_group_are_refused(groups):
+    with pytest.raises(ValueError, match=r"[12] of 4 samples have no group; leave them out"):
+        make([1.0, 2.0, 3.0, 4.0], [2.0, 3.0, 4.0, 5.0], groups=groups)
+
+
+def test_labels_of_any_kind_are_groups():
+    scores = [1.0, 2.0, 3.0, 5.0], [2.0, 3.0, 4.0, 5.0]
+    plain = make(*scores, groups=["a", "a", "b", "c"])
+    for groups in (torch.tensor([0, 0, 1, 2]), [0, 0, 1, "x"], pd.Categorical(["a", "a", "b", "c"]), pd.Index(["a", "a", "b", "c"])):
+        assert make(*scores, groups=groups) == plain
+
+
+def test_scores_of_any_kind_are_numbers_or_refused():
+    right, baseline = [True, True, False, True], [True, False, False, True]
+    plain = make([1.0, 1.0, 0.0, 1.0], [1.0, 0.0, 0.0, 1.0], better="higher", indicative=True)
+    for kind in (np.array, torch.tensor, pd.Series, lambda v: pd.Series(v, dtype=object), lambda v: pd.Series(v, dtype="boolean")):
+        made = make(kind(right), kind(baseline), better="higher", indicative=True)
+        assert (made.ours, made.baseline) == (0.75, 0.5) == (plain.ours, plain.baseline)
+    for bad in (
+        pd.Series([1.0, None, 2.0], dtype=object),
+        np.ma.array([1.0, 2.0, 3.0], mask=[0, 1, 0]),
+        np.array([1 + 1j, 2, 3]),
+        pd.to_datetime(["2020", "2021", "2022"]),
+        pd.Series([True, pd.NA, True], dtype="boolean"),
+    ):
+        with pytest.raises(ValueError, match=r"ours (holds 1 values that are not finite|must be an array of numbers)"):
+            make(bad, [1.0, 2.0, 3.0])
+
+
+def test_a_claim_that_is_only_shown_survives_a_baseline_near_zero(monkeypatch):
+    kept = []
+    monkeypatch.setattr(claims, "_show", kept.append)
+    scores = dict(ours=[60.0, 50.0, 70.0, 50.0], baseline=[20.0, 0.0, 10.0, 0.0], better="higher", unit="%")
+    shown = make(**scores, indicative=True)
+    assert math.isnan(shown.gain) and math.isnan(shown.low) and math.isnan(shown.high)
+    assert not shown.met and shown.verdict == "indicative" and shown.sentence == ""
+    for text in ("none; better by 50%", "cannot be told from zero", "57.5%", "7.5%"):
+        assert text in str(shown) and text in shown._repr_html_()
+    stored = json.loads(json.dumps(kept[0][claims.CLAIM_TYPE], allow_nan=False))
+    assert stored["gain"] is stored["low"] is stored["high"] is None
+    assert Claim.from_stored(stored).row() == shown.row()
+    require(shown)
+    with pytest.raises(ValueError, match="cannot be told from zero"):
+        make(**scores)
+
+
 def test_tensors_and_lists_are_scores_too():
     scores = torch.tensor([4.0, 5.0, 6.0], requires_grad=True)
     assert make(scores * 0.5, [4.0, 5.0, 6.0]).gain == pytest.approx(0.5)
+    assert make(scores.bfloat16() * 0.5, scores.half()) == make(scores * 0.5, scores)
 
 
 def test_require_raises_for_unmet_claims_only(capsys):

@@ -67,3 +67,47 @@ def test_area_agrees_with_the_curve():
     errors = torch.as_tensor(np.random.default_rng(0).gamma(4, 2, size=500))
     thresholds, share = cumulative_error(errors, limit=10.0, points=20_001)
     assert area_under_curve(errors, 10.0) == pytest.approx(np.trapezoid(share, thresholds) / 10, abs=1e-3)
+
+
+@pytest.mark.parametrize("kind", [np.array, torch.tensor])
+def test_a_face_without_a_prediction_fails_at_every_threshold(kind):
+    errors = kind([5.0, np.nan])
+    assert failure_rate(errors) == 0.5 == 1 - cumulative_error(errors)[1][-1]
+    assert area_under_curve(errors) == 0.25 == area_under_curve(kind([5.0, np.inf]))
+    assert failure_rate(kind([np.nan, np.nan])) == 1.0 and area_under_curve(kind([np.nan, np.nan])) == 0.0
+    predicted = np.concatenate([square_face(), square_face()])
+    predicted[1, 3] = np.nan
+    error = nme(kind(predicted), kind(np.concatenate([square_face(), square_face()])))
+    assert error[0] == 0 and np.isnan(error[1]) and failure_rate(error) == 0.5
+
+
+def test_errors_that_cannot_be_measured_are_refused():
+    true, hidden = square_face(), square_face()
+    hidden[0, 3, 1] = np.nan
+    for measure in (distances, nme, lambda _, truth: normalising_length(truth, "box")):
+        with pytest.raises(ValueError, match="1 of 1 faces have true landmarks that are not finite; leave"):
+            measure(true, hidden)
+    with pytest.raises(ValueError, match=r"face 0 is 0.0; it must be above 0"):
+        nme(true, true, outer_eyes=(3, 4))
+    for length in ([np.nan], [0.0], [-1.0]):
+        with pytest.raises(ValueError, match="normalising length of face 0"):
+            nme(true, true, normaliser=np.array(length))
+    for measure in (failure_rate, area_under_curve, cumulative_error):
+        with pytest.raises(ValueError, match=r"errors has shape \(0,\)"):
+            measure(np.array([]))
+        with pytest.raises(ValueError, match=r"limit = 0\.0"):
+            measure(np.array([1.0]), limit=0.0)
+
+
+def test_landmarks_of_any_type_are_measured():
+    true = square_face() + 10
+    predicted = true + np.array([-300.0, 0.0]) * (np.arange(68) == 10)[None, :, None] + 300
+    true = true + 300
+    right = nme(predicted, true)
+    assert right == pytest.approx([100 * 300 / 68 / 10])
+    for kind in (np.uint16, np.int32, np.float16, np.float32):
+        assert nme(predicted.astype(kind), true.astype(kind)) == pytest.approx(right)
+    for kind in (torch.float16, torch.int16):
+        assert nme(torch.tensor(predicted).to(kind), torch.tensor(true).to(kind)) == pytest.approx(right)
+    assert nme(torch.tensor(predicted).bfloat16(), torch.tensor(true).bfloat16()) == pytest.approx(right, rel=0.3)
+    assert failure_rate(torch.tensor([5, 11])) == 0.5

@@ -72,6 +72,70 @@ def test_answers_are_told_right_from_wrong(capsys):
         check_answer(4, lambda n: n % 2 == 1)
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [[..., ...], (1.0, ...), [[1.0, 2.0], [..., 3.0]], [None, None], {"a": ...}, np.array([..., 1]), np.array(None), "...", "", [" … "]],
+)
+@pytest.mark.parametrize("expected", [[1.0, 2.0], 3.0, "word", lambda a: a > 1])
+def test_dots_anywhere_in_an_answer_mean_that_it_is_not_given_yet(answer, expected):
+    with pytest.raises(AssertionError, match=r"Not answered yet: replace the dots in the cell above.* Hint: count"):
+        check_answer(answer, expected, hint="count")
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected", "message"),
+    [
+        ("seventeen", 17.0, "there is text in it; write numbers without quotation marks"),
+        ("17", 17.0, "there is text in it"),
+        (["1", 2.0], [1.0, 17.0], "there is text in it"),
+        (np.array(["1", "17"]), [1.0, 17.0], "there is text in it"),
+        ([[1.0, 2.0], [3.0]], [[1.0, 17.0], [3.0, 4.0]], "its rows are not equally long; give every row as many numbers"),
+        ([1.0, [2.0]], [1.0, 17.0], "its rows are not equally long"),
+        ({"a": 1.0}, 17.0, "a dict was given; give a number, or a list or array of numbers"),
+        ({1.0, 2.0}, [1.0, 17.0], "a set was given"),
+        (len, 17.0, "a builtin_function_or_method was given"),
+        ([len, 2.0], [1.0, 17.0], "a list was given"),
+        (object(), 17.0, "a object was given"),
+        (16.0, "seventeen 17", "a float was given; give a word, in quotation marks"),
+        ("sixteen", "seventeen 17", "Not right yet"),
+        ("seven", lambda a: abs(a - 17) < 1e-3, "a str is not what it asks for"),
+        (16.0, lambda f: f(1) == 17, "a float is not what it asks for; read again"),
+        ([16.0, 2.0], lambda a: a.mean() == 17, "a list is not what it asks for"),
+        (np.array([17.0, 2.0]), lambda a: abs(a - 17) < 1e-3, "Not right yet"),
+        (16.0, lambda a: None, "Not right yet"),
+        (torch.tensor([17.0, 2.0]), lambda a: a == 17, "Not right yet"),
+        (5.0, float("inf"), "off by inf"),
+        (np.array([17 + 5j]), [17.0], "off by 5"),
+    ],
+)  # fmt: skip
+def test_an_answer_of_another_kind_is_told_in_a_sentence_that_keeps_the_answer(answer, expected, message):
+    with pytest.raises(AssertionError, match="Not right yet") as error:
+        check_answer(answer, expected, hint="count")
+    sentence = str(error.value)
+    assert message in sentence and sentence.endswith(" Hint: count")
+    assert "17" not in sentence and "seventeen" not in sentence
+    assert error.value.__suppress_context__ or error.value.__context__ is None  # no traceback into the check either
+
+
+def test_right_answers_of_every_kind(capsys):
+    numbers = torch.tensor([1.0, 2.0], requires_grad=True)
+    for answer in (
+        numbers,
+        numbers.bfloat16(),
+        list(numbers),
+        (1, np.float32(2)),
+        [torch.tensor(1.0), 2.0],
+        np.array([1, 2], dtype=object),
+    ):
+        check_answer(answer, [1.0, 2.0])
+    check_answer(" Softmax", "softmax")
+    check_answer([float("inf"), 1.0], [float("inf"), 1.0])
+    check_answer(np.array([3.0, 3.0]), lambda a: abs(a - 3) < 1e-3)
+    check_answer("left", lambda word: word == "left")
+    check_answer([[1 + 2j]], [[1 + 2j]])
+    assert capsys.readouterr().out == "Right.\n" * 11
+
+
 def test_the_closing_table_has_its_columns():
     html = compare_with_paper([dict(quantity="error", here=5.81234, paper="3.4 % (300-W)", why="smaller images")]).to_html()
     for text in ("measured here", "reported by the paper", "why they differ", "5.812", "3.4 % (300-W)"):

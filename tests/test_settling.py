@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-from facelab import cli, running, scoreboard, settling
+from facelab import claims, cli, running, scoreboard, settling
 from facelab.fingerprints import ARITHMETICS, arithmetic, fingerprint
 
 PARAMETERS = 'preset = "quick"\nseed = 0\ndevice = "auto"\nsabotage = ""\nsource = "world"'
@@ -98,6 +98,24 @@ def test_gains_ranges_and_the_pooled_interval(settled):
     assert scoreboard.verdict(claim | {"met": 4}) == "not settled"
     assert scoreboard.verdict(claim | {"met": 4, "indicative": True}) == "open"
     assert scoreboard.verdict(claim | {"high": -0.1}) == "against"
+
+
+def test_a_gain_that_some_runs_lack_is_pooled_and_shown(monkeypatch):
+    def run(seed, baseline, indicative=True):
+        kept = []
+        monkeypatch.setattr(claims, "_show", kept.append)
+        options = dict(better="higher", name="n", indicative=indicative)
+        claims.claim("More", ours=[60.0, 50.0, 70.0, 50.0], baseline=baseline, **options)
+        return {"seed": seed, "metrics": {}, "claims": [json.loads(json.dumps(kept[0][claims.CLAIM_TYPE]))]}
+
+    near_zero, clear = [20.0, 0.0, 10.0, 0.0], [20.0, 21.0, 19.0, 20.0]
+    for first, gain in ((clear, "known"), (near_zero, None)):
+        figures = settling.pooled("toy", {}, "", [run(0, near_zero), run(1, first)])
+        (claim,) = json.loads(json.dumps(figures, allow_nan=False))["claims"]
+        assert claim["gains"][0] is None and (claim["gains"][1] is None) == (gain is None) == (claim["gain"] is None)
+        assert scoreboard.verdict(claim) == "open" and not settling.may_be_judged(claim)
+        assert ("none" in scoreboard.row(claim)["pooled gain"]) == (gain is None)
+        assert scoreboard.row(claim)["gains of the runs"] == ("none" if gain is None else "+187.5% to +187.5%")
 
 
 def test_nothing_is_run_again_until_something_changes(settled, tmp_path):

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 
 from facelab.blocks import seeded
 from facelab.training import History, _batch_index, _load, _save, fit, fit_all, predict
@@ -109,6 +110,30 @@ def test_the_average_holds_for_the_statistics_of_batch_norm_too():
 
     assert not torch.equal(fitted(0.0)[1].running_mean, fitted(0.5)[1].running_mean)
     assert torch.isfinite(fitted(0.5)(line_data()[0])).all()
+
+
+def test_a_network_that_kept_something_of_an_earlier_call_is_averaged():
+    class Keeping(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Linear(3, 8), nn.Linear(8, 1)
+
+        def forward(self, x):
+            self.kept = torch.relu(self.first(x))
+            return self.last(self.kept)
+
+    def fitted(before, pruned):
+        with seeded(0):
+            model = Keeping()
+        if pruned:
+            prune.l1_unstructured(model.first, "weight", 0.5)
+        before(model)
+        fit(model, noisy_loss, line_data(), steps=8, batch_size=16, average=0.5, progress=False)
+        return model
+
+    for pruned in (False, True):
+        called = fitted(lambda model: model(line_data()[0]).sum().backward(), pruned)
+        assert_same_weights(called, fitted(lambda model: None, pruned))
 
 
 def test_a_long_gradient_is_clipped():
@@ -295,10 +320,15 @@ def test_checkpoint_is_safetensors_and_json_and_only_the_newest_is_kept(tmp_path
 
 def test_a_finished_run_is_loaded_not_repeated(tmp_path):
     finished, history = train(checkpoint=tmp_path)
-    loaded = small_model()
+    loaded, calls = small_model(), []
+
+    def counted(model, batch, generator):
+        calls.append(1)
+        return noisy_loss(model, batch, generator)
+
     again = fit(
         loaded,
-        lambda *_: pytest.fail("trained again"),
+        counted,
         line_data(),
         steps=40,
         batch_size=16,
@@ -308,12 +338,112 @@ def test_a_finished_run_is_loaded_not_repeated(tmp_path):
     )
     assert_same_weights(loaded, finished)
     assert again == history
+    assert len(calls) == 1  # to see that the loss is the same
 
 
 def test_checkpoint_of_another_run_is_refused(tmp_path):
     train(checkpoint=tmp_path)
     with pytest.raises(ValueError, match="steps = 40 there, 50 here"):
         train(50, checkpoint=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("loss", r"loss of the first batch = [\d.]+ there, [\d.]+ here"),
+        ("closure", r"loss of the first batch = [\d.]+ there, [\d.]+ here"),
+        ("data", r"data = \w{16} there, \w{16} here"),
+        ("targets", r"data = \w{16} there, \w{16} here"),
+        ("weights", r"first weights = \w{16} there, \w{16} here"),
+        ("layers", r"first weights = \w{16} there, \w{16} here"),
+        ("shaken", r"first weights = \w{16} there, \w{16} here"),
+    ],
+)
+@pytest.mark.parametrize("made", [10, 20])
+def test_another_loss_other_data_or_other_first_weights_are_another_run(tmp_path, monkeypatch, change, message, made):
+    """Of the same sizes and the same seed; whether the run was interrupted or had ended."""
+
+    def scaled(by):
+        return lambda model, batch, generator: by * noisy_loss(model, batch, generator)
+
+    def start(loss, data, model):
+        options = dict(steps=20, batch_size=16, checkpoint=tmp_path, checkpoint_every=10, progress=False)
+        fit(model, loss, data, **options)
+
+    def stopping(model, batch, generator):
+        calls.append(1)
+        if len(calls) > made:
+            raise Interrupted
+        return noisy_loss(model, batch, generator)
+
+    calls = []
+    try:
+        start(stopping, line_data(), small_model())
+    except Interrupted:
+        assert made == 10
+    x, y = line_data()
+    model = small_model(seed=change == "weights")
+    if change == "layers":
+        model[2].p = 0.2
+    if change == "shaken":
+        monkeypatch.setenv("FACELAB_SHAKE", "1")
+    losses = {"loss": lambda model, batch, generator: (model(batch[0]) - batch[1]).abs().mean(), "closure": scaled(2.0)}
+    data = {"data": (x.roll(1, 0), y), "targets": (x, y + 1e-3)}
+    with pytest.raises(ValueError, match=rf"is of another run \({message}\); choose another folder or delete it"):
+        start(losses.get(change, scaled(1.0)), data.get(change, (x, y)), model)
+    if change != "shaken":
+        start(scaled(1.0), (x, y), small_model())  # another function of the same values is the same loss
+
+
+class Tied(nn.Module):
+    """A decoder with the weight of its encoder, and a buffer that is part of another."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder, self.decoder, self.last = nn.Linear(3, 3), nn.Linear(3, 3), nn.Linear(3, 1)
+        self.decoder.weight = self.encoder.weight
+        self.register_buffer("scale", torch.ones(4))
+        self.register_buffer("part", self.scale[:2])
+
+    def forward(self, x):
+        return self.last(self.decoder(torch.relu(self.encoder(x))))
+
+
+@pytest.mark.parametrize("average", [0.0, 0.75])
+def test_tied_weights_are_kept_and_resumed_bit_for_bit(tmp_path, average):
+    def job(loss=noisy_loss, **options):
+        with seeded(0):
+            model = Tied()
+        fit(model, loss, line_data(), steps=12, batch_size=16, average=average, progress=False, **options)
+        return model
+
+    def failing(model, batch, generator):
+        calls.append(1)
+        if len(calls) > 7:
+            raise Interrupted
+        return noisy_loss(model, batch, generator)
+
+    calls = []
+    with pytest.raises(Interrupted):
+        job(failing, checkpoint=tmp_path, checkpoint_every=5)
+    resumed = job(checkpoint=tmp_path, checkpoint_every=5)
+    assert_same_weights(resumed, job())
+    assert resumed.decoder.weight is resumed.encoder.weight
+
+
+@pytest.mark.parametrize(("convolution", "axes"), [(nn.Conv1d, 1), (nn.Conv2d, 2), (nn.Conv3d, 3)])
+def test_convolutions_of_every_dimension_are_trained_and_resumed(tmp_path, convolution, axes):
+    def job(steps, folder):
+        with seeded(0):
+            model = nn.Sequential(convolution(1, 4, 3), nn.ReLU(), convolution(4, 2, 3), nn.Flatten(), nn.Linear(2, 1))
+        fit(model, noisy_loss, data, steps=8, batch_size=4, device="cpu", checkpoint=folder, checkpoint_every=steps, progress=False)
+        return model
+
+    generator = torch.Generator().manual_seed(0)
+    data = torch.rand(12, 1, *[5] * axes, generator=generator), torch.rand(12, 1, generator=generator)
+    model = job(4, tmp_path)
+    assert model[2].weight.is_contiguous(memory_format=torch.channels_last) if axes == 2 else model[2].weight.is_contiguous()
+    assert_same_weights(job(4, tmp_path), model)
 
 
 def test_half_written_checkpoints_are_ignored(tmp_path):

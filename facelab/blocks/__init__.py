@@ -1,6 +1,7 @@
 """Layers, read-outs, losses and augmentation that more than one method uses."""
 
 from facelab.blocks.augmentation import augment
+from facelab.blocks.digests import digest, digest_of_network
 from facelab.blocks.experts import ExpertLinear, ExpertMLP, Gate, PatchExperts, mix
 from facelab.blocks.heatmaps import argmax_position, expected_position, heatmap_nll, one_hot_maps, pixel_index, spatial_softmax
 from facelab.blocks.landmarks import ConvRegressor, convert_landmarks, interocular_distance, landmark_loss
@@ -23,6 +24,8 @@ __all__ = [
     "convert_landmarks",
     "count_parameters",
     "cut_patches",
+    "digest",
+    "digest_of_network",
     "expected_position",
     "hard_leaf",
     "heatmap_nll",

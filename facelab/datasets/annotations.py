@@ -1,10 +1,12 @@
 """From annotated photographs to a batch: decode, check, crop, count what could not be used, remember the result."""
 
 import hashlib
+import os
 import tempfile
 import warnings
 import zipfile
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +21,8 @@ from facelab.markups import convert
 
 OUTSIDE_LIMIT = 0.25
 """Landmarks may leave the picture by this share of their box's longer side (a chin below the frame); further is a fault."""
-_CACHE_VERSION = 1
+_CACHE_VERSION = 2
+_TOO_LARGE = (Image.DecompressionBombError, Image.DecompressionBombWarning, MemoryError)
 
 
 @dataclass(frozen=True)
@@ -50,19 +53,49 @@ class SkippedFaces(UserWarning):
 
 
 def read_image(file: Path) -> UInt8[np.ndarray, "H W 3"]:
-    """A photograph as RGB, whatever its format says and its name pretends; transparency is dropped.
+    """A photograph as RGB, whatever its format says and its name pretends; transparency is dropped, 16 bits become 8.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is not an image, or is truncated.
+        PermissionError: it may not be read.
+        ValueError: the file is not an image, is truncated, has other pixels than 8 or 16 bits, or too many for the memory.
     """
     try:
         with Image.open(file) as image:
-            return np.array(image.convert("RGB"))
+            return np.array(to_rgb(image))
     except FileNotFoundError:
         raise FileNotFoundError(f"There is no image {file}.") from None
-    except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises for broken files
+    except PermissionError:
+        raise PermissionError(f"The image {file} may not be read; change its permissions.") from None
+    except _TOO_LARGE as error:
+        raise ValueError(f"The image {file} is too large to be decoded ({error}); shrink it together with its landmarks.") from error
+    except Exception as error:  # Pillow raises nearly anything for broken files
         raise ValueError(f"The image {file} cannot be decoded ({error}); fetch it again.") from error
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """A picture of any mode in 8 bits per colour.
+
+    Raises:
+        ValueError: its pixels are other numbers than whole ones of 8 or 16 bits.
+    """
+    if image.mode in ("I", "F"):
+        raise ValueError("its pixels are no whole numbers of 8 or 16 bits")
+    if image.mode.startswith("I;16"):  # Pillow would cut off whatever exceeds 255
+        image = Image.fromarray((np.array(image) >> 8).astype(np.uint8))
+    return image.convert("RGB")
+
+
+def read_text(file: Path) -> str:
+    """A list or table as text, without the byte-order mark that some editors put before it.
+
+    Raises:
+        ValueError: it is not written in UTF-8.
+    """
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file} is no text in UTF-8 ({error}); save it in this encoding.") from error
 
 
 def _problem(image: np.ndarray, landmarks: np.ndarray) -> str:
@@ -97,8 +130,10 @@ def crop_all(annotations: Iterable[Annotation], size: int = 64, widen: float = W
             problem = annotation.fault or _problem(image, annotation.landmarks)
         except FileNotFoundError:
             problem = "image missing"
-        except ValueError:
-            problem = "image corrupt or truncated"
+        except PermissionError:
+            problem = "image may not be read"
+        except ValueError as error:
+            problem = "image too large" if isinstance(error.__cause__, _TOO_LARGE) else "image corrupt or truncated"
         if problem:
             problems.append(f"{annotation.name}: {problem}")
             continue
@@ -130,7 +165,7 @@ def report(problems: Sequence[str], total: int, source: str) -> None:
 def cropped(annotations: Sequence[Annotation], size: int, widen: float, source: str) -> FaceBatch:
     """`crop_all`, remembered in the user's cache, with one counted warning for what was left out.
 
-    The cached copy is used only while the annotations, the images' sizes in bytes and the crop are the same.
+    The cached copy is used only while the annotations, the images' places, sizes and times of change, and the crop are the same.
     """
     file = catalogue.cache_folder() / "crops" / f"{source}_{size}_{_fingerprint(annotations, size, widen)}.npz"
     loaded = _load(file)
@@ -145,11 +180,12 @@ def cropped(annotations: Sequence[Annotation], size: int, widen: float, source: 
 def _fingerprint(annotations: Sequence[Annotation], size: int, widen: float) -> str:
     digest = hashlib.sha256(f"{_CACHE_VERSION} {size} {widen}".encode())
     for annotation in annotations:
-        try:
-            count = annotation.file.stat().st_size
-        except OSError:
-            count = -1
-        digest.update(f"{annotation.name} {annotation.person} {annotation.fault} {count}".encode())
+        state: tuple[int, ...] = ()
+        with suppress(OSError):
+            status = annotation.file.stat()
+            state = (status.st_size, status.st_mtime_ns, status.st_ctime_ns)  # the last also tells a copy that kept the others
+        place = os.path.realpath(annotation.file)
+        digest.update(repr((annotation.name, annotation.person, annotation.fault, place, state)).encode(errors="surrogateescape"))
         digest.update(np.ascontiguousarray(annotation.landmarks).tobytes())
     return digest.hexdigest()[:16]
 

@@ -29,10 +29,13 @@ def read_dlib(file: Path) -> list[Annotation]:
             for number, box in enumerate(image.iter("box")):
                 left, top, width, height = (float(box.attrib[key]) for key in ("left", "top", "width", "height"))
                 parts = {int(part.attrib["name"]): (float(part.attrib["x"]), float(part.attrib["y"])) for part in box.iter("part")}
+                numbers = sorted(int(part.attrib["name"]) for part in box.iter("part"))  # one may be there twice
                 landmarks = np.array([parts.get(i, (np.nan, np.nan)) for i in range(68)])
                 fault = "marked to be ignored" if box.get("ignore") == "1" else ""
-                if not fault and sorted(parts) != list(range(68)):
-                    fault = f"{len(parts)} landmarks instead of 68"
+                if not fault and len(numbers) != 68:
+                    fault = f"{len(numbers)} landmarks instead of 68"
+                elif not fault and numbers != list(range(68)):
+                    fault = f"no landmark {min(set(range(68)) - parts.keys())} among those numbered {numbers[0]} to {numbers[-1]}"
                 annotations.append(
                     Annotation(
                         file=file.parent / name,

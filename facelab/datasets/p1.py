@@ -1,5 +1,6 @@
 """P1_Facial_Keypoints: frames of YouTube Faces with 68 landmarks, split so that no person is in two splits."""
 
+import csv
 import hashlib
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import numpy as np
 
 from facelab.batch import FaceBatch
 from facelab.datasets import catalogue
-from facelab.datasets.annotations import Annotation, cropped
+from facelab.datasets.annotations import Annotation, cropped, read_text
 from facelab.datasets.cropping import WIDEN
 
 SPLITS = ("train", "validation", "test", "all")
@@ -42,9 +43,11 @@ def read_p1(folder: Path) -> list[Annotation]:
     annotations = []
     for part in ("training", "test"):
         table = folder / "data" / f"{part}_frames_keypoints.csv"
-        lines = table.read_text(encoding="utf-8").splitlines()
-        for number, line in enumerate(lines[1:], start=2):  # the header counts the columns
-            file, *values = line.split(",")
+        lines = [(number, line) for number, line in enumerate(read_text(table).splitlines(), start=1) if line.strip(", \t")]
+        for number, line in lines:
+            file, *values = next(csv.reader([line]))
+            if number == lines[0][0] and not Path(file).suffix:
+                continue  # the header, which counts the columns and names no file
             try:
                 points = np.array(values, dtype=float).reshape(68, 2)
                 person, _, _ = person_and_clip(file)

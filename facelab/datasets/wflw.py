@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from facelab.batch import FaceBatch
-from facelab.datasets.annotations import Annotation, cropped
+from facelab.datasets.annotations import Annotation, cropped, read_text
 from facelab.datasets.cropping import WIDEN
 
 FLAGS = ("pose", "expression", "illumination", "make-up", "occlusion", "blur")
@@ -22,7 +22,7 @@ def read_wflw(list_file: Path, image_folder: Path) -> list[Annotation]:
     if not list_file.exists():
         raise FileNotFoundError(f"There is no list {list_file}; WFLW's lie in WFLW_annotations/list_98pt_rect_attr_train_test.")
     annotations = []
-    for number, line in enumerate(list_file.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(read_text(list_file).splitlines(), start=1):
         if not line.strip():
             continue
         *values, file = line.strip().split(maxsplit=_NUMBERS)

@@ -11,10 +11,11 @@ import matplotlib.patches
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from facelab import datasets
 from facelab.datasets import Crop
+from facelab.datasets.annotations import to_rgb
 from facelab.explorers.attention import Stage
 from facelab.explorers.explorer import Explorer, View
 from facelab.pictures.faces import draw_face, draw_landmarks
@@ -32,8 +33,10 @@ def read_photo(content: bytes) -> UInt8[np.ndarray, "H W 3"]:
         ValueError: this is no picture that can be read.
     """
     try:
-        image = ImageOps.exif_transpose(Image.open(BytesIO(content))).convert("RGB")
-    except (UnidentifiedImageError, OSError) as error:
+        image = to_rgb(ImageOps.exif_transpose(Image.open(BytesIO(content))))
+    except Image.DecompressionBombError as error:
+        raise ValueError("This picture has too many pixels to be read here; shrink it and try again.") from error
+    except Exception as error:  # Pillow raises nearly anything for broken files
         raise ValueError("This file is no picture that can be read here; save it as JPEG, PNG or WebP and try again.") from error
     image.thumbnail((LONGEST, LONGEST))
     return np.asarray(image)

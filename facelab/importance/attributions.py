@@ -4,19 +4,17 @@ Sundararajan, Taly, Yan 2017 (integrated gradients, arXiv:1703.01365); Dhamdhere
 Selvaraju et al. 2017 (Grad-CAM, arXiv:1610.02391); Zeiler, Fergus 2014 (occlusion). Computed by captum where captum has it.
 """
 
-import copy
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Integer
+from jaxtyping import Float, Integer, Shaped
 from torch import Tensor, nn
 
 from facelab.importance import exact
 from facelab.importance.paths import QUADRATURES
-from facelab.importance.scores import evaluating
-from facelab.importance.targets import Score, Target, baseline_like, layer_name, layer_output, neuron, scalar
+from facelab.importance.scores import copied, evaluating, require_hooks, require_precision
+from facelab.importance.targets import Score, Target, baseline_like, channels_at, layer_name, layer_output, neuron, scalar, spread, watched
 
 METHODS = {
     "saliency": "Which pixels would change the output if they were nudged now?",
@@ -34,6 +32,7 @@ METHODS = {
 """Methods and the question that each one answers."""
 
 LAYER_METHODS = ("conductance", "exact conductance", "channel ablation", "grad-cam")
+WITHOUT_SLOPES = ("occlusion", "part ablation", "channel ablation", "grad-cam")  # at the inputs, which may be whole numbers
 ROWS = 64  # images per forward pass: more of them leave the cache of a core, and 200 steps of a batch of 32 would be 6400
 
 
@@ -58,7 +57,7 @@ class Attribution:
 
 def attribute(
     model: nn.Module,
-    inputs: Float[Tensor, "B *shape"],
+    inputs: Shaped[Tensor, "B *shape"],
     target: Target,
     method: str = "integrated gradients",
     *,
@@ -95,24 +94,34 @@ def attribute(
         answer in float64.
 
     Raises:
-        ValueError: an unknown method or quadrature, a layer that is missing, foreign or called more than once, a target that is no scalar.
+        ValueError: an unknown method or quadrature, a layer that is missing, foreign or called more than once, a target that is no scalar
+            or looks at several inputs, a gradient asked of whole numbers, a model that is not a function of its inputs.
+        TypeError: inputs that are no tensor, or a target of another type.
     """
     _check(method, layer, unit, quadrature, steps, mask)
-    with evaluating(model), torch.enable_grad(), warnings.catch_warnings():
+    with evaluating(model, inputs), torch.enable_grad(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="captum")
         inputs = inputs.detach()
         reference = baseline_like(inputs, baseline)
+        if method not in WITHOUT_SLOPES and not inputs.is_floating_point():
+            advice = f"convert pixels by .float(), take one of {', '.join(WITHOUT_SLOPES)}, or explain what follows the embedding"
+            raise ValueError(f"The method {method!r} needs gradients, which inputs of {inputs.dtype} have none of; {advice}.")
+        if method in ("integrated gradients", "conductance"):  # sums of many small steps
+            require_precision(model)
         name = layer_name(model, layer, inputs)
         if method.startswith("exact"):  # breakpoints lie closer than float32 can tell apart
-            model, inputs, reference = copy.deepcopy(model).double(), inputs.double(), reference.double()
+            model, inputs, reference = copied(model).double(), inputs.double(), reference.double()
             layer = model.get_submodule(name) if layer is not None else None
-        score = scalar(model, target) if unit is None else neuron(model, layer, unit)
+        alone = isinstance(unit, int) or (unit is not None and len(unit) == 1)
+        axis = channels_at(model, layer, inputs) if layer is not None and (alone or method in ("channel ablation", "grad-cam")) else 1
+        score = scalar(model, target) if unit is None else neuron(model, layer, unit, axis)
         outputs = score(inputs)
         if outputs.shape != inputs.shape[:1]:
             raise ValueError(
                 f"The target gives a shape of {tuple(outputs.shape)}; it must be one number for each of the {len(inputs)} inputs."
             )
-        values = _values(model, score, inputs, reference, method, layer, steps, quadrature, mask, window).detach()
+        _require_row_by_row(score, inputs, outputs.detach())
+        values = _values(model, score, inputs, reference, method, layer, axis, steps, quadrature, mask, window).detach()
         if method not in ("integrated gradients", "exact integrated gradients", "conductance", "exact conductance", "part ablation"):
             return Attribution(values, None, None, method, name)
         with torch.no_grad():
@@ -120,10 +129,13 @@ def attribute(
     return Attribution(values, difference, values.flatten(1).sum(dim=1) - difference, method, name)
 
 
-def _values(model, score, inputs, reference, method, layer, steps, quadrature, mask, window) -> Tensor:
+def _values(model, score, inputs, reference, method, layer, axis, steps, quadrature, mask, window) -> Tensor:
     """The map itself, from captum or `exact`."""
     from captum import attr
 
+    if method in ("conductance", "exact conductance", "grad-cam") and not _matters(score, layer, inputs):
+        nothing = torch.zeros_like(layer_output(score, layer, inputs))
+        return nothing[:, :1] if method == "grad-cam" else nothing
     rows = max(ROWS, 2 * len(inputs))
     match method:
         case "saliency":
@@ -131,8 +143,8 @@ def _values(model, score, inputs, reference, method, layer, steps, quadrature, m
         case "input x gradient":
             return attr.InputXGradient(score).attribute(inputs)
         case "guided backpropagation":
-            if _rectifiers(score(inputs.clone().requires_grad_())) > _calls(model, nn.ReLU, lambda: score(inputs)):
-                raise ValueError("Guided backpropagation acts on modules nn.ReLU; this model calls relu as a function; take another.")
+            require_hooks(model)
+            _require_relu_modules(model, score, inputs)
             return attr.GuidedBackprop(_Scalar(model, score)).attribute(inputs)
         case "integrated gradients":
             # Accumulated over steps in pieces of `rows` images.
@@ -147,29 +159,31 @@ def _values(model, score, inputs, reference, method, layer, steps, quadrature, m
             options = dict(n_steps=steps, method="riemann_trapezoid", internal_batch_size=rows if steps * len(inputs) > rows else None)
             return attr.LayerConductance(score, layer).attribute(inputs, reference, **options)
         case "grad-cam":
-            if layer_output(score, layer, inputs).ndim < 3 or isinstance(layer, nn.Linear):
+            if layer_output(score, layer, inputs).ndim < 3 or axis != 1:
                 raise ValueError("Grad-CAM weighs the maps of a convolution; this layer has none; take 'conductance'.")
             return attr.LayerGradCam(score, layer).attribute(inputs, relu_attributions=True)
         case "channel ablation":
-            return _channel_ablation(score, layer, inputs)
+            return _channel_ablation(score, layer, inputs, axis)
         case "occlusion":
+            if inputs.ndim < 3:
+                raise ValueError(f"Occlusion moves a square over places, inputs {tuple(inputs.shape)} have none; take 'part ablation'.")
             square = (inputs.shape[1], *(min(window, side) for side in inputs.shape[2:]))
             strides = (inputs.shape[1], *(max(1, side // 2) for side in square[1:]))
             return attr.Occlusion(score).attribute(inputs, square, strides=strides, baselines=reference)
     try:
-        labels = mask.to(inputs.device).expand_as(inputs)
+        labels = spread(mask.to(inputs.device), inputs)
     except RuntimeError:
         raise ValueError(f"mask of shape {tuple(mask.shape)} does not broadcast to inputs of {tuple(inputs.shape)}.") from None
     return part_ablation(score, inputs, reference, labels)
 
 
 def part_ablation(
-    score: Score, inputs: Float[Tensor, "B *shape"], reference: Float[Tensor, "B *shape"], labels: Integer[Tensor, "B *shape"]
+    score: Score, inputs: Shaped[Tensor, "B *shape"], reference: Shaped[Tensor, "B *shape"], labels: Integer[Tensor, "B *shape"]
 ) -> Float[Tensor, "B *shape"]:
     """The drop of the score when a part takes the values of the reference, spread evenly over the pixels of the part."""
     from captum.attr import FeatureAblation
 
-    effect = torch.zeros_like(inputs)
+    effect = torch.zeros(inputs.shape, dtype=inputs.dtype if inputs.is_floating_point() else None, device=inputs.device)
     for row in range(len(inputs)):  # each image has a mask of its own
         own = labels[row : row + 1]
         present, numbers = own.unique(return_inverse=True)
@@ -179,14 +193,15 @@ def part_ablation(
     return effect
 
 
-def _channel_ablation(score: Score, layer: nn.Module, inputs: Tensor) -> Tensor:
+def _channel_ablation(score: Score, layer: nn.Module, inputs: Tensor, axis: int) -> Tensor:
     """The drop of the score when a channel is zero, spread evenly over the places of the channel."""
     with torch.no_grad():
         output, before = layer_output(score, layer, inputs), score(inputs)
-    axis = output.ndim - 1 if isinstance(layer, nn.Linear) else 1  # a linear layer on tokens counts its channels last
     drops = []
     for channel in range(output.shape[axis]):
-        cut = layer.register_forward_hook(lambda module, arguments, found, c=channel: found.index_fill(axis, torch.tensor(c), 0))
+        cut = layer.register_forward_hook(
+            lambda module, arguments, found, c=channel: found.index_fill(axis, torch.tensor(c, device=found.device), 0)
+        )
         try:
             with torch.no_grad():
                 drops.append(before - score(inputs))
@@ -197,27 +212,52 @@ def _channel_ablation(score: Score, layer: nn.Module, inputs: Tensor) -> Tensor:
     return (drop / places).expand_as(output)
 
 
-def _rectifiers(output: Tensor) -> int:
-    """How many ReLUs are among the operations that made a tensor."""
-    waiting, seen = [output.grad_fn], set()
+def _require_row_by_row(score: Score, inputs: Tensor, outputs: Tensor) -> None:
+    """Two copies of the first input must both answer as it did among the others."""
+    try:
+        with torch.no_grad():
+            twice = score(inputs[:1].repeat(2, *[1] * (inputs.ndim - 1)))
+        fine = twice.shape == (2,) and torch.allclose(twice, outputs[:1], rtol=1e-3, atol=1e-5, equal_nan=True)
+    except (IndexError, RuntimeError):  # it counts on the number of inputs
+        fine = False
+    if not fine:
+        raise ValueError("The target or the model looks at several inputs at once; what is explained must answer input by input.")
+
+
+def _matters(score: Score, layer: nn.Module, inputs: Tensor) -> bool:
+    """Whether the score depends on what a layer puts out."""
+    given = inputs.clone().requires_grad_() if inputs.is_floating_point() else inputs
+    with watched(layer) as seen:
+        total = score(given).sum()
+    return not (seen[0].requires_grad and total.requires_grad) or torch.autograd.grad(total, seen[0], allow_unused=True)[0] is not None
+
+
+RECTIFIERS = (
+    *("Relu", "Hardtanh", "LeakyRelu", "Prelu", "Rrelu", "Elu", "Selu", "Celu", "Gelu", "Silu", "Mish", "Hardswish", "Softplus", "Clamp"),
+    *("Maximum", "Minimum", "Threshold", "Where", "LogSigmoid", "Hardsigmoid", "Hardshrink", "Softshrink"),
+)
+
+
+def _require_relu_modules(model: nn.Module, score: Score, inputs: Tensor) -> None:
+    """Refuse rectifiers that guided backpropagation would treat as saliency does: whatever is not the call of a module nn.ReLU."""
+    calls: list[Tensor] = []
+    hooks = [m.register_forward_hook(lambda m, _, output: calls.append(output)) for m in model.modules() if isinstance(m, nn.ReLU)]
+    try:
+        waiting, seen = [score(inputs.clone().requires_grad_()).grad_fn], set()
+    finally:
+        for hook in hooks:
+            hook.remove()
     while waiting:
         step = waiting.pop()
         if step is not None and step not in seen:
             seen.add(step)
             waiting += [before for before, _ in step.next_functions]
-    return sum(step.name().startswith("Relu") for step in seen)
-
-
-def _calls(model: nn.Module, kind: type[nn.Module], run: Callable[[], object]) -> int:
-    """How often modules of a kind are called when `run` runs."""
-    calls: list[nn.Module] = []
-    hooks = [module.register_forward_hook(lambda m, *_: calls.append(m)) for module in model.modules() if isinstance(module, kind)]
-    try:
-        run()
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return len(calls)
+    others = {step.name() for step in seen - {output.grad_fn for output in calls} if step.name().startswith(RECTIFIERS)}
+    if not calls:  # bent by something else altogether
+        others |= {step.name() for step in seen if step.name().startswith(("Sigmoid", "Tanh"))}
+    if others:
+        what = ", ".join(sorted(others)).replace("Backward0", "").lower()
+        raise ValueError(f"Guided backpropagation acts on modules nn.ReLU only, this model calls {what} as a function; take saliency.")
 
 
 class _Scalar(nn.Module):

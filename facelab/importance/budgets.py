@@ -3,7 +3,6 @@
 The applications are those of Yvinec, Dapogny, Bailly, "SAfER", 2023 (arXiv 2308.04753); the rules are ours.
 """
 
-import copy
 import heapq
 from collections.abc import Collection, Mapping
 from functools import partial
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 
 from facelab.importance.networks import LAYERS, NORMS, channel_axis, layers, outputs_of
 from facelab.importance.perturbations import bit_swaps, generator_of, quantisation
+from facelab.importance.scores import copied
 
 HIGHEST_RATIO = 0.9
 BITS = (2, 8)
@@ -158,7 +158,7 @@ def pruned(model: nn.Module, ratios: Mapping[str, float]) -> nn.Module:
     """
     if norms_left := [name for name, module in model.named_modules() if isinstance(module, NORMS)]:
         raise ValueError(f"Behind a filter that is cut, the batch norm {norms_left[0]} would go on; fold it first (networks.folded).")
-    result = copy.deepcopy(model)
+    result = copied(model)
     for name, ratio in ratios.items():
         modules = [result.get_submodule(part) for part in name.split("+")]
         filters = [module.weight.data.movedim(channel_axis(module), 0) for module in modules]  # type: ignore[operator, union-attr]
@@ -211,7 +211,7 @@ def multiplies_left(model: nn.Module, example: Tensor) -> int:
 
     A copy whose weights are 0 where they were and else positive, without biases, shows what anything can reach.
     """
-    probe = copy.deepcopy(model).eval().double()
+    probe = copied(model).eval().double()
     found = {layer.name: layer.multiplies for layer in layers(model, example)}
     total = 0.0
 
@@ -256,7 +256,7 @@ def shrunk(model: nn.Module, ratios: Mapping[str, float], example: Tensor) -> nn
 
 def quantised(model: nn.Module, chosen: Mapping[str, int]) -> nn.Module:
     """A copy in which the weights of each layer have the chosen number of bits (symmetric, one step per layer)."""
-    result = copy.deepcopy(model)
+    result = copied(model)
     for name, b in chosen.items():
         module = result.get_submodule(name)
         module.weight.data = quantisation(module.weight.data, b)  # type: ignore[arg-type]
@@ -274,7 +274,7 @@ def struck(
         scattered: share of single weights, all over the other layers, that is protected.
         seed, draw: of the faults.
     """
-    result = copy.deepcopy(model)
+    result = copied(model)
     for name, module in result.named_modules():
         if isinstance(module, LAYERS) and name not in safe:
             generator = generator_of(seed, name, "bit swaps", probability, draw)

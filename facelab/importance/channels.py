@@ -5,15 +5,19 @@ pooling, normalisation by batch statistics, factors, flattening, concatenation).
 channel of the sum is to be zero, it must be zero in every summand.
 """
 
+import inspect
 import operator
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
+from torch.fx import _symbolic_trace as symbolic_trace
+from torch.fx.node import map_arg
 
 from facelab.importance.networks import LAYERS, NORMS, channel_axis, outputs_of
 
@@ -31,14 +35,135 @@ SPATIAL: set = {
     *(F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.interpolate),
 }
 ADD = {operator.add, torch.add, "add"}
+SUBTRACT = {operator.sub, torch.sub, "sub"}
+DIVIDE = {operator.truediv, torch.div, "div", operator.neg, torch.neg, "neg"}
+EXTREMES = {torch.maximum, torch.minimum, "maximum", "minimum"}
 MULTIPLY = {operator.mul, torch.mul, "mul"}
 FLATTEN = {nn.Flatten, torch.flatten, "flatten"}
 MEAN = {torch.mean, "mean"}
+# what looks at no other channel; whether zeros stay zeros is seen by trying
+APART: set = {
+    *(nn.Sigmoid, nn.LogSigmoid, nn.Hardsigmoid, nn.Softplus, nn.Softsign, nn.Hardtanh, nn.SELU, nn.CELU, nn.Threshold, nn.Tanhshrink),
+    *(
+        nn.Hardshrink,
+        nn.Softshrink,
+        torch.sigmoid,
+        F.sigmoid,
+        F.logsigmoid,
+        F.hardsigmoid,
+        F.softplus,
+        F.softsign,
+        F.hardtanh,
+        F.selu,
+        F.celu,
+    ),
+    *(F.threshold, torch.clamp, torch.exp, torch.log1p, torch.abs, torch.square, torch.sqrt, torch.sin, torch.cos),
+    *("sigmoid", "clamp", "clip", "exp", "abs", "square", "sqrt", "sin", "cos"),
+}
+# what only moves entries
+MOVES: set = FLATTEN | {
+    *(nn.Unflatten, nn.PixelShuffle, nn.PixelUnshuffle, nn.ChannelShuffle, operator.getitem, F.pad, F.pixel_shuffle, F.pixel_unshuffle),
+    *(
+        torch.flip,
+        torch.roll,
+        torch.reshape,
+        torch.transpose,
+        torch.permute,
+        torch.movedim,
+        torch.unflatten,
+        torch.squeeze,
+        torch.unsqueeze,
+    ),
+    *(torch.chunk, torch.split, torch.unbind, torch.index_select, torch.channel_shuffle, torch.swapaxes),
+    *("flip", "roll", "reshape", "view", "transpose", "permute", "movedim", "unflatten", "squeeze", "unsqueeze", "chunk", "split"),
+    *("unbind", "index_select", "expand", "repeat", "swapaxes", torch.cat, torch.stack),  # of one node: halves in another order
+}
 
 
 def operation(node: fx.Node, modules: Mapping[str, nn.Module]):
     """What a node does: the class of its module, its function, or the name of its method."""
     return type(modules[str(node.target)]) if node.op == "call_module" else node.target
+
+
+def compute(node: fx.Node, values: Mapping[fx.Node, Any], modules: Mapping[str, nn.Module], root: nn.Module) -> Any:
+    """What a node of a traced network gives, from what those before it gave."""
+
+    def value(argument):
+        return map_arg(argument, values.__getitem__)
+
+    if node.op == "output":
+        return value(node.args[0])
+    if node.op == "get_attr":
+        return operator.attrgetter(str(node.target))(root)
+    args, kwargs = value(node.args), value(node.kwargs)
+    if node.op == "call_module":
+        return modules[str(node.target)](*args, **kwargs)
+    if node.op == "call_method":
+        return getattr(args[0], str(node.target))(*args[1:], **kwargs)
+    return node.target(*args, **kwargs)  # type: ignore[operator]
+
+
+def evaluated(graph: fx.Graph, inputs: Tensor, modules: Mapping[str, nn.Module], root: nn.Module) -> dict[fx.Node, Any]:
+    """What every node gives."""
+    values: dict[fx.Node, Any] = {}
+    for node in graph.nodes:
+        if node.op != "placeholder":
+            values[node] = compute(node, values, modules, root)
+        else:
+            values[node] = (node.args[0] if node.args else None) if values else inputs
+    return values
+
+
+class Tracer(fx.Tracer):
+    """Layers and batch norms of any class are one node each."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Whether a module is one node."""
+        return isinstance(m, LAYERS + NORMS) or super().is_leaf_module(m, module_qualified_name)
+
+
+class ExampleTracer(Tracer):
+    """Follows the way that an example takes, where the code asks for values (an `if`, a `range`)."""
+
+    def __init__(self, example: Tensor):
+        super().__init__()
+        self.example = example
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        """A stand-in that knows its value."""
+        return _Known(node, self)
+
+    def known(self, node: fx.Node) -> Any:
+        """The value of a node for the example; while it is computed, calling a module means what it always means."""
+        patched = nn.Module.__call__, nn.Module.__getattr__
+        nn.Module.__call__, nn.Module.__getattr__ = symbolic_trace._orig_module_call, symbolic_trace._orig_module_getattr  # type: ignore
+        try:
+            with torch.no_grad():
+                return evaluated(self.graph, self.example, dict(self.root.named_modules()), self.root)[node]
+        finally:
+            nn.Module.__call__, nn.Module.__getattr__ = patched  # type: ignore[method-assign, assignment]
+
+
+class _Known(fx.Proxy):
+    """A value that is asked for is looked up, and not refused."""
+
+    def __bool__(self) -> bool:
+        return bool(self.tracer.known(self.node))
+
+    def __int__(self) -> int:
+        return int(self.tracer.known(self.node))
+
+    def __index__(self) -> int:
+        return operator.index(self.tracer.known(self.node))
+
+    def __float__(self) -> float:
+        return float(self.tracer.known(self.node))
+
+    def __len__(self) -> int:
+        return len(self.tracer.known(self.node))
+
+    def __iter__(self):
+        return iter([self[i] for i in range(len(self))])
 
 
 @dataclass(frozen=True)
@@ -62,20 +187,74 @@ class Unit:
 
 
 class Labels:
-    """The label of every channel of every node: `of[node] = (axis, labels)`; nodes whose channels are mixed have none."""
+    """The label of every channel of every node: `of[node] = (axis, labels)`; nodes whose channels are mixed have none.
 
-    def __init__(self, graph: fx.Graph, modules: Mapping[str, nn.Module], values: Mapping[fx.Node, Tensor]):
-        self.modules, self.values = modules, values
+    Args:
+        graph: of a traced network.
+        modules: its modules.
+        values: what its nodes give for some samples.
+        root: the network.
+    """
+
+    def __init__(self, graph: fx.Graph, modules: Mapping[str, nn.Module], values: Mapping[fx.Node, Any], root: nn.Module):
+        self.modules, self.values, self.root = modules, values, root
         self.of: dict[fx.Node, tuple[int, np.ndarray]] = {}
+        self.behind: dict[fx.Node, tuple[int, np.ndarray]] = {}  # no zeros there (a sigmoid); a batch norm that follows is cut again
+        self.moved: dict[fx.Node, tuple[Any, bool]] = {}  # labels entry by entry while axes are split and put together
         self.parent: list[int] = []
         self.unclear: list[str] = []  # additions of channels that are known to others that are not
         self.first: dict[str, int] = {}  # layer -> label of its channel 0; a layer that is called twice has the same ones
         for node in graph.nodes:
-            if isinstance(values.get(node), Tensor):
-                found = self._label(node)
-                if found is not None:
-                    self.of[node] = found
+            if self._move(node) or not isinstance(values.get(node), Tensor):
+                continue
+            found = self._label(node)
+            if found is not None:
+                self.of[node] = found
+            elif (followed := self._follow(node)) is not None:
+                self.behind[node] = followed
         self.of = {node: (axis, np.array([self._root(label) for label in labels.tolist()])) for node, (axis, labels) in self.of.items()}
+
+    def _move(self, node: fx.Node) -> bool:
+        """Entries that are only moved take their labels along: the operation is done to these."""
+        what = operation(node, self.modules) if node.op.startswith("call") else None
+        inputs = [argument for argument in node.all_input_nodes if isinstance(self.values.get(argument), Tensor | tuple | list)]
+        if what not in MOVES or len(inputs) != 1:
+            return False
+        source = inputs[0]
+        known = self.of.get(source) or self.behind.get(source)
+        if source in self.moved:
+            entries, zero = self.moved[source]
+        elif known is not None:
+            axis, labels = known
+            shape = [len(labels) if i == axis else 1 for i in range(self.values[source].ndim)]
+            entries, zero = torch.as_tensor(labels).double().view(shape).expand(self.values[source].shape), source in self.of
+        else:
+            return False
+        if what is F.pad:
+            bound = inspect.signature(F.pad).bind(*node.args, **node.kwargs).arguments
+            if bound.get("mode", "constant") == "constant":
+                return False
+        found = compute(node, {**self.values, source: entries}, self.modules, self.root)
+        self.moved[node] = found, zero
+        if isinstance(found, Tensor) and found.ndim > 1:
+            axes = sorted(range(1, found.ndim), key=lambda axis: known is None or axis != known[0])
+            for axis in axes:
+                rows = found.movedim(axis, 0).flatten(1)
+                if rows.numel() and (rows == rows[:, :1]).all():
+                    (self.of if zero else self.behind)[node] = axis, rows[:, 0].long().numpy()
+                    break
+        return True
+
+    def _follow(self, node: fx.Node) -> tuple[int, np.ndarray] | None:
+        """Labels behind what keeps channels apart but gives no zeros for zeros."""
+        what, value = operation(node, self.modules) if node.op.startswith("call") else None, self.values[node]
+        if len(node.all_input_nodes) != 1:
+            return None
+        source = self.of.get(node.all_input_nodes[0]) or self.behind.get(node.all_input_nodes[0])
+        same = source is not None and value.ndim > source[0] and value.shape[source[0]] == len(source[1])
+        spatial = what in SPATIAL and source is not None and source[0] == 1
+        known = what in ELEMENTWISE | APART | ADD | SUBTRACT | DIVIDE | {F.pad} or spatial
+        return source if same and known else None
 
     def _root(self, label: int) -> int:
         while label >= 0 and self.parent[label] != label:
@@ -100,10 +279,10 @@ class Labels:
                 self.parent += range(len(self.parent), len(self.parent) + value.shape[axis])
             first = self.first[str(node.target)]
             labels = np.arange(first, first + value.shape[axis])
-            if source and is_depthwise(module):
+            if source and source[0] == 1 and is_depthwise(module):
                 self._tie(labels, source[1])
             return axis, labels
-        if what in ADD and len(inputs) == 2 and not node.kwargs:
+        if what in ADD | SUBTRACT | EXTREMES and len(inputs) == 2 and not node.kwargs:
             other = self.of.get(inputs[1])
             if source and other and source[0] == other[0] and self.values[inputs[0]].shape == self.values[inputs[1]].shape:
                 self._tie(source[1], other[1])
@@ -111,16 +290,22 @@ class Labels:
             if (source or other) and value.ndim > 1 and not any(part.op == "get_attr" for part in inputs):
                 self.unclear.append(node.name)
             return None
-        if what in ADD and len(inputs) == 1 and 0 in node.args and not node.kwargs:  # where `sum` begins
-            return source
+        if (
+            what in APART | ADD | SUBTRACT | DIVIDE
+            and source
+            and node.all_input_nodes == inputs[:1]
+            and value.shape == self.values[inputs[0]].shape
+        ):
+            nothing = {**self.values, inputs[0]: torch.zeros_like(self.values[inputs[0]])}
+            return source if not compute(node, nothing, self.modules, self.root).any() else None
         if what is F.pad and source and len(inputs) == 1:
-            pad, behind = node.kwargs.get("pad", node.args[1] if len(node.args) > 1 else ()), 2 * (value.ndim - 1 - source[0])
+            bound = inspect.signature(F.pad).bind(*node.args, **node.kwargs).arguments
+            pad, behind = bound["pad"], 2 * (value.ndim - 1 - source[0])
             before, after = pad[behind : behind + 2] if len(pad) > behind else (0, 0)
-            return source[0], np.concatenate([np.full(before, -1), source[1], np.full(after, -1)])
-        if what is operator.getitem and source and len(inputs) == 1 and value.ndim == self.values[inputs[0]].ndim:
-            index = node.args[1] if isinstance(node.args[1], tuple) else (node.args[1],)
-            whole = all(isinstance(part, slice) for part in index) and (len(index) <= source[0] or index[source[0]] == slice(None))
-            return source if whole else None
+            if bound.get("value") and any(amount for i, amount in enumerate(pad) if i // 2 != behind // 2):
+                return None  # it puts something else than zeros beside the channel
+            labels = np.concatenate([np.full(max(before, 0), -1), source[1], np.full(max(after, 0), -1)])
+            return source[0], labels[max(-before, 0) : len(labels) - max(-after, 0)]
         if what in MULTIPLY and not node.kwargs and 1 <= len(inputs) <= 2:  # zero times anything is zero
             factors = [self.of[part] for part in inputs if part in self.of and self.values[part].ndim == value.ndim]
             factors = [(axis, labels) for axis, labels in factors if value.shape[axis] == len(labels)]
@@ -132,15 +317,16 @@ class Labels:
             parts = [self.of.get(part, (axis, np.full(self.values[part].shape[axis], -1))) for part in inputs]
             known = any(part in self.of for part in inputs)
             return (axis, np.concatenate([labels for _, labels in parts])) if known and all(a == axis for a, _ in parts) else None
+        if isinstance(module, NORMS) and inputs:
+            behind = source or self.behind.get(inputs[0])
+            return behind if behind is not None and behind[0] == 1 else None
         if source is None or len(inputs) != 1:
             return None
         axis, labels = source
-        if what in ELEMENTWISE or (isinstance(module, NORMS) and axis == 1):
+        if what in ELEMENTWISE:
             return source
         if what in SPATIAL and axis == 1 and value.ndim > 2:
             return source
-        if what in FLATTEN and axis == 1 and value.ndim == 2:
-            return 1, np.repeat(labels, value.shape[1] // len(labels))
         if what in MEAN and axis == 1 and value.ndim >= 2 and value.shape[1] == len(labels):
             dims = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else None)
             spatial = isinstance(dims, tuple | list) and all(d % self.values[inputs[0]].ndim > 1 for d in dims)

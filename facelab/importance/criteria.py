@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from facelab.importance.evidence import Evidence, per_channel
 from facelab.importance.networks import Layer, channel_axis
-from facelab.importance.scores import Loader, Score, evaluating, log_likelihood, unit_of
+from facelab.importance.scores import Loader, Score, evaluating, log_likelihood, pairs, require_precision, unit_of
 from facelab.importance.tables import CRITERIA_COLUMNS, KINDS, provenance
 
 
@@ -168,7 +168,7 @@ def criteria(
         loader: of (inputs, targets); data that sensitivity is not measured on.
         score: differentiable, (outputs, targets) -> (B,), higher is better.
         kinds: of "layer", "channel" and "neuron"; a neuron is one unit of a layer's output, numbered through its shape in row order.
-        names: of `CRITERIA`; all by default.
+        names: of `CRITERIA`; all by default, without conductance for inputs that are whole numbers.
         samples: how many of the loader to use, the first ones.
         steps: nodes of the path integrals.
         seed: of random signs and noise.
@@ -184,10 +184,15 @@ def criteria(
     if wrong:
         raise ValueError(f"There is no {wrong[0]}; kinds are {KINDS}, criteria {tuple(CRITERIA)}.")
     inputs, targets = first_samples(loader, samples)
+    if not inputs.is_floating_point():  # its path starts at an input of zeros and takes fractions on its way
+        if names and "conductance" in names:
+            raise ValueError(f"The criterion 'conductance' needs inputs that can be scaled; these hold {inputs.dtype}; leave it out.")
+        names = [name for name in names or CRITERIA if name != "conductance"]
     network = network or type(model).__name__
     unit = unit_of(score)
     rows = []
-    with evaluating(model):
+    require_precision(model)
+    with evaluating(model, inputs):
         evidence = Evidence(model, inputs, targets, score, steps, seed)
         for name in names or CRITERIA:
             for kind in kinds:
@@ -225,7 +230,7 @@ def first_samples(loader: Loader, samples: int) -> tuple[Tensor, Tensor]:
     """
     inputs: list[Tensor] = []
     targets: list[Tensor] = []
-    for batch, truth in loader:
+    for batch, truth in pairs(loader):
         inputs.append(batch)
         targets.append(truth)
         if sum(map(len, inputs)) >= samples:

@@ -8,11 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, vjp, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from facelab.blocks import seeded
-from facelab.importance.networks import layers, tensors_in
+from facelab.importance.networks import is_plain, layers
 from facelab.importance.paths import path_nodes
-from facelab.importance.scores import Score, one_per_sample
+from facelab.importance.scores import Score, scored, tensors_in
 
 CHUNK = 32  # samples at a time: gradients per sample are as many as weights times this
 PROBES = 4  # random signs per layer for the diagonal of the Hessian
@@ -35,6 +36,7 @@ class Evidence:
     def __init__(self, model: nn.Module, inputs: Tensor, targets: Tensor, score: Score, steps: int = 8, seed: int = 0):
         self.model, self.inputs, self.targets, self.score, self.steps, self.seed = model, inputs, targets, score, steps, seed
         self.layers = layers(model, inputs[:2])
+        self._samples_first: list[tuple[str, int, int]] = []
         self.modules = {layer.name: model.get_submodule(layer.name) for layer in self.layers}
         self.weights: ByLayer = {name: module.weight for name, module in self.modules.items()}
         for weight in self.weights.values():
@@ -44,14 +46,14 @@ class Evidence:
         yield from zip(self.inputs.split(CHUNK), self.targets.split(CHUNK), strict=True)
 
     def _scores(self, inputs: Tensor, targets: Tensor) -> Tensor:
-        values = one_per_sample(self.score(self.model(inputs), targets), inputs)
+        values = scored(self.score, self.model(inputs), targets, inputs)
         if not values.requires_grad:
             name = getattr(self.score, "__name__", "given")
             raise ValueError(f"The score {name} cannot be differentiated; give one that can, such as log_likelihood.")
         return values
 
     def _answers(self) -> Tensor:
-        return torch.cat([part.flatten(1) for part in tensors_in(self.model(self.inputs))], dim=1)
+        return torch.cat([part.reshape(len(self.inputs), -1) for part in tensors_in(self.model(self.inputs))], dim=1)
 
     @contextmanager
     def _watched(self, change: Callable[[str, Tensor], Tensor] | None = None) -> Iterator[list[tuple[str, Tensor, Tensor]]]:
@@ -60,6 +62,8 @@ class Evidence:
 
         def watch(name: str) -> Callable:
             def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+                if not inputs:
+                    raise ValueError(f"The layer {name} is called by keyword; call it with its input as first argument.")
                 calls.append((name, inputs[0].detach(), output))
                 return output.clone() if change is None else change(name, output)  # a copy: the next layer may work in place
 
@@ -74,10 +78,14 @@ class Evidence:
 
     def _at_outputs(self, scores: Tensor, calls: list[tuple[str, Tensor, Tensor]]) -> list[Tensor]:
         """Gradients of the scores at the outputs of the calls; what the score does not depend on has none, which is zero."""
-        for name, _, output in calls:
-            if len(output) != len(scores):
-                rows = f"{len(output)} rows for {len(scores)} samples"
-                raise ValueError(f"The layer {name} gives {rows}; figures per sample need the samples on the first axis of every layer.")
+        if not self._samples_first:
+            with self._watched() as one, torch.no_grad():  # as many steps as samples look right; one sample tells them apart
+                self.model(self.inputs[:1])
+            self._samples_first = [(name, len(output), 1) for name, _, output in one]
+        for name, rows, samples in (*self._samples_first, *((name, len(output), len(scores)) for name, _, output in calls)):
+            if rows != samples:
+                wrong = f"The layer {name} gives {rows} rows for {samples} samples"
+                raise ValueError(f"{wrong}; figures per sample need the samples on the first axis of every layer.")
         found = torch.autograd.grad(scores.sum(), [output for _, _, output in calls], allow_unused=True)
         return [torch.zeros_like(output) if g is None else g for (_, _, output), g in zip(calls, found, strict=True)]
 
@@ -109,8 +117,18 @@ class Evidence:
             per_sample: ByLayer = {}  # a layer that is called twice adds up before squaring
             for (name, given, _), gradient in zip(calls, at_outputs, strict=True):
                 per_sample = _added(per_sample, {name: _per_sample_gradient(self.modules[name], given, gradient)})
+            if not total:
+                self._require_all_uses(inputs, targets, per_sample)
             total = _added(total, {name: g.square().sum(dim=0) / len(self.inputs) for name, g in per_sample.items()})
         return total
+
+    def _require_all_uses(self, inputs: Tensor, targets: Tensor, per_sample: ByLayer) -> None:
+        """Gradients per sample must add up to the gradient: else the weight is used outside of its layer too."""
+        for name, whole in self._by_weight(self._scores(inputs, targets).sum()).items():
+            parts = per_sample[name]
+            if (parts.sum(dim=0) - whole).abs().max() > 1e-3 * parts.abs().sum(dim=0).max() + 1e-6 * whole.abs().max():
+                advice = "figures per sample need it in the layer only"
+                raise ValueError(f"The weight of {name} is also used outside of its layer; {advice}.")
 
     @cached_property
     def curvature(self) -> ByLayer:
@@ -121,7 +139,8 @@ class Evidence:
         total = {name: torch.zeros_like(weight) for name, weight in self.weights.items()}
         for number, (inputs, targets) in enumerate(self._chunks()):
             generator = torch.Generator().manual_seed(self.seed + 1000 * number)
-            gradients = self._by_weight(-self._scores(inputs, targets).sum() / len(self.inputs), create_graph=True)
+            with sdpa_kernel(SDPBackend.MATH):  # fast attention has no second derivative
+                gradients = self._by_weight(-self._scores(inputs, targets).sum() / len(self.inputs), create_graph=True)
             for name, weight in self.weights.items():
                 for _ in range(PROBES):
                     signs = (torch.randint(2, weight.shape, generator=generator) * 2 - 1).to(weight)
@@ -243,7 +262,7 @@ def _added(total: ByLayer, values: ByLayer) -> ByLayer:
 
 def _per_sample_gradient(module: nn.Module, given: Tensor, at_output: Tensor) -> Tensor:
     """(B, *shape of the weight) from a layer's inputs and the gradients at its outputs."""
-    if isinstance(module, nn.Linear):
+    if is_plain(module, nn.Linear):
         return torch.einsum("bto,bti->boi", at_output.flatten(1, -2) if at_output.ndim > 2 else at_output[:, None],
                             given.flatten(1, -2) if given.ndim > 2 else given[:, None])  # fmt: skip
     if type(module) is nn.Conv2d and module.groups == 1 and module.padding_mode == "zeros" and not isinstance(module.padding, str):

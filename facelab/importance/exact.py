@@ -37,6 +37,8 @@ LINEAR = (
         "roll",
         "constant_pad_nd",
         "repeat",
+        "linspace",
+        "eye",
     ),
     *("upsample_nearest2d", "upsample_bilinear2d", "pixel_shuffle", "pixel_unshuffle", "reflection_pad2d", "replication_pad2d"),
 )
@@ -64,7 +66,9 @@ def breakpoints(score: Score, image: Float64[Tensor, "*shape"], start: Float64[T
             watch = _Watch(operation)
             with torch.no_grad(), contextlib.suppress(_ReachedError), watch:
                 score(_path(start, image, piece))
-            if watch.name and len(watch.arguments[0]) == len(piece):  # else it bends a constant
+            if any(
+                isinstance(part, Tensor) and part.ndim and len(part) == len(piece) for part in watch.arguments
+            ):  # else it bends a constant
                 interval, fraction = _BENDS[watch.name](*watch.arguments)
                 found.append(piece[interval] + fraction * piece.diff()[interval])
         if not watch.name:
@@ -99,6 +103,12 @@ def integrated_gradients(
             (gradients,) = torch.autograd.grad(score(between).sum(), between)
             total += torch.tensordot(weights, gradients, dims=1)
         result[row] = (image - start) * total
+        with torch.no_grad():
+            ends = score(torch.stack([start, image]))
+        missing = float((result[row].sum() - ends.diff()).abs())
+        if missing > 1e-6 * (1 + float(ends.abs().max())):
+            advice = "use method='integrated gradients' with many steps"
+            raise ValueError(f"The shares miss the difference of the outputs by {missing:.2g}, so a breakpoint was missed; {advice}.")
     return result
 
 
@@ -205,12 +215,12 @@ _BENDS: dict[str, Callable[..., tuple[Tensor, Tensor]]] = {
 
 
 def _check_linear(score: Score, image: Tensor, start: Tensor, knots: Tensor) -> None:
-    """A product of two things that move bends everywhere: on a sample of pieces, the middle must be the mean of the ends."""
-    pieces = knots.unfold(0, 2, 1)
-    longest = pieces[pieces.diff(dim=1)[:, 0].argsort(descending=True)[:ROWS]]
-    with torch.no_grad():
-        left, right, middle = (score(_path(start, image, nodes)) for nodes in (longest[:, 0], longest[:, 1], longest.mean(dim=1)))
-    gap, scale = ((left + right) / 2 - middle).abs().max(), torch.stack([left, right]).abs().max()
-    if gap > 1e-9 * (1 + scale):
-        advice = "a product of two activations perhaps; use method='integrated gradients' with many steps"
-        raise ValueError(f"The network bends by {gap:.2g} between its breakpoints, so it is not piecewise linear: {advice}.")
+    """A product of two things that move bends everywhere: on every piece, the middle must be the mean of the ends."""
+    for first in range(0, len(knots) - 1, ROWS):
+        piece = knots[first : first + ROWS + 1]
+        with torch.no_grad():
+            ends, middles = (score(_path(start, image, nodes)) for nodes in (piece, (piece[1:] + piece[:-1]) / 2))
+        gap, scale = ((ends[1:] + ends[:-1]) / 2 - middles).abs().max(), ends.abs().max()
+        if gap > 1e-9 * (1 + scale):
+            advice = "a product of two activations perhaps; use method='integrated gradients' with many steps"
+            raise ValueError(f"The network bends by {gap:.2g} between its breakpoints, so it is not piecewise linear: {advice}.")

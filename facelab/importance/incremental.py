@@ -12,7 +12,6 @@ from where it begins, and each node holds the cheapest description of what chang
 Samples in which all the channels of a cut are zero anyway do not change at all and are left out.
 """
 
-import copy
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -25,8 +24,9 @@ from torch import Tensor, fx, nn
 from torch.fx.node import map_arg
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from facelab.importance.channels import ADD, FLATTEN, MEAN, Labels, Unit, is_depthwise, operation, replaced
-from facelab.importance.networks import LAYERS, NORMS, layers, tensors_in
+from facelab.importance.channels import ADD, FLATTEN, MEAN, Labels, Tracer, Unit, compute, evaluated, is_depthwise, operation, replaced
+from facelab.importance.networks import LAYERS, NORMS, is_plain, layers, normalised
+from facelab.importance.scores import copied, require_hooks, tensors_in
 
 CONVOLUTIONS: dict[type, Callable] = {nn.Conv1d: F.conv1d, nn.Conv2d: F.conv2d, nn.Conv3d: F.conv3d}
 LINEAR: set = {nn.AvgPool1d, nn.AvgPool2d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.Identity, nn.Dropout, nn.Dropout2d}
@@ -60,11 +60,6 @@ class Dense:
     value: Any
 
 
-class _Tracer(fx.Tracer):
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, LAYERS) or super().is_leaf_module(m, module_qualified_name)
-
-
 class Incremental:
     """A network and the values of one batch in all its nodes.
 
@@ -77,13 +72,16 @@ class Incremental:
     """
 
     def __init__(self, model: nn.Module, example: Tensor):
-        model = copy.deepcopy(model).eval()
+        require_hooks(model)
+        model = normalised(copied(model).eval())
+        with torch.no_grad():
+            expected = [part.clone() for part in tensors_in(model(example[:2].clone()))]  # before what works in place is switched off
         for module in model.modules():
             if hasattr(module, "inplace"):
                 module.inplace = False  # kept values must stay
         self.layers = layers(model, example)
         try:
-            self.graph = _Tracer().trace(model)
+            self.graph = Tracer().trace(model)
         except Exception as error:  # whatever Python the user's forward holds meets a proxy instead of a tensor
             raise NotTraceable(f"torch.fx cannot trace it ({type(error).__name__}: {str(error).splitlines()[0]})") from error
         self.modules = dict(model.named_modules())
@@ -91,9 +89,9 @@ class Incremental:
         self.root = model.requires_grad_(False)
         self._prepare()
         with torch.no_grad():
-            self._check(example)
+            self._check(example, expected)
             self.values = self._evaluate(example)
-            labels = Labels(self.graph, self.modules, self.values)
+            labels = Labels(self.graph, self.modules, self.values, self.root)
             self.unclear = labels.unclear
             self.units = labels.units()
             self.labels = {node: (axis, torch.as_tensor(labels, device=example.device)) for node, (axis, labels) in labels.of.items()}
@@ -119,6 +117,8 @@ class Incremental:
             if node.kwargs.get("inplace"):
                 node.kwargs = {**node.kwargs, "inplace": False}
             name = getattr(node.target, "__name__", str(node.target))
+            if node.op == "get_attr" and str(node.target).rpartition(".")[0] in {layer.name for layer in self.layers}:
+                raise NotTraceable(f"{node.target} is also used outside of its layer")
             if node.op == "call_module" or node.op == "get_attr":
                 continue
             if name == "setitem" or (name.endswith("_") and not name.endswith("__")):
@@ -138,7 +138,7 @@ class Incremental:
         """Whether a node is a layer that makes each channel of all input channels."""
         return node.op == "call_module" and isinstance(self._module(node), LAYERS) and not is_depthwise(self._module(node))
 
-    def _check(self, example: Tensor) -> None:
+    def _check(self, example: Tensor, expected: list[Tensor]) -> None:
         """Find out what has one entry per sample, and that samples do not see each other."""
         if len(example) < 2:
             raise NotTraceable("one sample is too few to tell samples from other axes")
@@ -152,7 +152,7 @@ class Incremental:
                     raise NotTraceable(f"the samples of a batch see each other in {node.name}")
             elif isinstance(value, Tensor) and depends.intersection(node.all_input_nodes):
                 raise NotTraceable(f"{node.name} does not count the samples on its first axis")
-        for got, want in zip(tensors_in(both[self.output]), tensors_in(self.root(example[:2])), strict=True):
+        for got, want in zip(tensors_in(both[self.output]), expected, strict=True):
             if not torch.allclose(got, want, rtol=1e-3, atol=1e-5):
                 raise NotTraceable("the traced network computes something else")
 
@@ -162,7 +162,7 @@ class Incremental:
         calls = [str(node.target) for node in self.graph.nodes if node.op == "call_module"]
         for node in list(self.graph.nodes):
             before = node.args[0] if node.args else None
-            if node.op != "call_module" or not isinstance(self._module(node), NORMS) or not isinstance(before, fx.Node):
+            if node.op != "call_module" or not is_plain(self._module(node), *NORMS) or not isinstance(before, fx.Node):
                 continue
             if before.op != "call_module" or type(self._module(before)) not in CONVOLUTIONS or len(before.users) > 1:
                 continue
@@ -181,30 +181,10 @@ class Incremental:
     # --- the kept values ---
 
     def _evaluate(self, inputs: Tensor) -> dict[fx.Node, Any]:
-        values: dict[fx.Node, Any] = {}
-        for node in self.graph.nodes:
-            if node is self.input:
-                values[node] = inputs
-            elif node.op == "placeholder":
-                values[node] = node.args[0] if node.args else None
-            else:
-                values[node] = self._compute(node, values)
-        return values
+        return evaluated(self.graph, inputs, self.modules, self.root)
 
     def _compute(self, node: fx.Node, values: Mapping[fx.Node, Any]):
-        def value(argument):
-            return map_arg(argument, values.__getitem__)
-
-        if node.op == "output":
-            return value(node.args[0])
-        if node.op == "get_attr":
-            return operator.attrgetter(str(node.target))(self.root)
-        args, kwargs = value(node.args), value(node.kwargs)
-        if node.op == "call_module":
-            return self._module(node)(*args, **kwargs)
-        if node.op == "call_method":
-            return getattr(args[0], str(node.target))(*args[1:], **kwargs)
-        return node.target(*args, **kwargs)  # type: ignore[operator]
+        return compute(node, values, self.modules, self.root)
 
     def keep(self, inputs: Tensor):
         """Evaluate a batch and keep all values; returns the outputs."""
@@ -222,7 +202,11 @@ class Incremental:
             ValueError: the score cannot be differentiated.
         """
         with torch.enable_grad():
-            values = self._evaluate(inputs.detach().clone().requires_grad_())
+            self.root.requires_grad_(True)  # whole numbers have no gradient, the embedding behind them has
+            try:
+                values = self._evaluate(inputs.detach().clone().requires_grad_(inputs.is_floating_point()))
+            finally:
+                self.root.requires_grad_(False)
             total = score(values[self.output], targets).sum()
             if not total.requires_grad:
                 raise ValueError(f"The score {getattr(score, '__name__', score)} has no gradient to screen with; use log_likelihood, say.")
@@ -354,7 +338,7 @@ class _Run:
             for argument in node.all_input_nodes:
                 if self.plan.last.get(argument) is node:
                     self.states.pop(argument, None)
-        raise AssertionError("a graph ends in its output")
+        return map_arg(self.network.output.args[0], self.kept)  # the change does not reach it
 
     def kept(self, node: fx.Node):
         """The kept value for these samples."""
@@ -438,7 +422,7 @@ class _Run:
             return None
         module, source = self.network._module(node), node.all_input_nodes[0]
         kept = self.network.values[source]
-        if isinstance(module, nn.Linear) and self.network.labels[source][0] == kept.ndim - 1:
+        if is_plain(module, nn.Linear) and self.network.labels[source][0] == kept.ndim - 1:
             return Shift(F.linear(self.take(kept[..., cut.positions]), -module.weight[:, cut.positions]))
         if type(module) in CONVOLUTIONS and module.groups == 1 and module.padding_mode == "zeros":
             part = self.take(kept[:, cut.positions])

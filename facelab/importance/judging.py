@@ -4,7 +4,6 @@ Yeh et al. 2019 (infidelity, sensitivity, arXiv:1901.09392); Adebayo et al. 2018
 (pointing game, arXiv:1608.00507); Petsiuk, Das, Saenko 2018 (deletion, arXiv:1806.07421).
 """
 
-import copy
 import warnings
 from collections.abc import Callable
 
@@ -13,8 +12,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from facelab.blocks import seeded
-from facelab.importance.scores import evaluating
-from facelab.importance.targets import Target, baseline_like, scalar
+from facelab.importance.scores import copied, evaluating
+from facelab.importance.targets import Target, baseline_like, scalar, spread
 
 Perturb = Callable[[Tensor], tuple[Tensor, Tensor]]
 ROWS = 64
@@ -74,7 +73,7 @@ def infidelity(
     """
     from captum.metrics import infidelity as measured
 
-    with evaluating(model), torch.no_grad(), warnings.catch_warnings():
+    with evaluating(model, inputs), torch.no_grad(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="captum")
         options = dict(n_perturb_samples=draws, max_examples_per_batch=max(ROWS, len(inputs)))
         return measured(scalar(model, target), perturb, inputs, slopes.to(inputs), **options)
@@ -116,7 +115,7 @@ def randomised(model: nn.Module, seed: int = 0, layers: int | None = None) -> nn
     Raises:
         ValueError: a module has weights but no `reset_parameters`.
     """
-    twin = copy.deepcopy(model)
+    twin = copied(model)
     own = [(name, module) for name, module in twin.named_modules() if list(module.parameters(recurse=False))]
     with seeded(seed):
         for name, module in own[::-1][: len(own) if layers is None else layers]:
@@ -136,7 +135,7 @@ def rank_agreement(
     """
     from scipy.stats import spearmanr
 
-    kept = torch.ones_like(first, dtype=torch.bool) if where is None else where
+    kept = torch.ones_like(first, dtype=torch.bool) if where is None else _spread(where, first)
     pairs = [(a[k].detach().cpu().numpy(), b[k].detach().cpu().numpy()) for a, b, k in zip(first, second, kept, strict=True)]
     return torch.tensor([float(spearmanr(a, b).statistic) for a, b in pairs])
 
@@ -168,7 +167,7 @@ def pointing_game(values: Float[Tensor, "B *shape"], part: Bool[Tensor, "B ..."]
 
 def _spread(part: Tensor, values: Tensor) -> Tensor:
     try:
-        return part.expand_as(values)
+        return spread(part, values)
     except RuntimeError:
         raise ValueError(f"part of shape {tuple(part.shape)} does not broadcast to a map of {tuple(values.shape)}.") from None
 
@@ -211,7 +210,7 @@ def deletion_curve(
     order = values.sum(dim=1).flatten(1).argsort(dim=1, descending=True, stable=True)
     place = order.argsort(dim=1).view(len(inputs), 1, *inputs.shape[2:])
     score, pixels, outputs = scalar(model, target), order.shape[1], []
-    with evaluating(model), torch.no_grad():
+    with evaluating(model, inputs), torch.no_grad():
         for step in range(steps + 1):
             outputs.append(score(torch.where(place < round(step * pixels / steps), reference, inputs)))
     return torch.stack(outputs, dim=1)

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from facelab.importance.scores import Loader, Score, accuracy, evaluating, log_likelihood, negative_squared_error, one_per_sample
+from facelab.importance.scores import Loader, Score, accuracy, evaluating, log_likelihood, negative_squared_error, scored
 
 
 class DoesNotFit(ValueError):
@@ -191,7 +191,7 @@ def fit_together(model: nn.Module, data: Data) -> tuple[Score, Score]:
 def _check_score(score: Score, outputs: Tensor, targets: Tensor, inputs: Tensor) -> None:
     name = getattr(score, "__name__", "score")
     try:
-        values = one_per_sample(score(outputs, targets), inputs)
+        values = scored(score, outputs, targets, inputs)
     except Exception as error:
         raise DoesNotFit(
             f"The score {name} does not fit outputs {tuple(outputs.shape)}, targets {tuple(targets.shape)}: {error}"

@@ -1,15 +1,19 @@
 """A network evaluated as a whole after each change: for networks that cannot be traced, and what the fast way is measured against."""
 
-import copy
+import logging
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from facelab.importance.channels import Unit, replaced
-from facelab.importance.networks import LAYERS, NORMS, layers
+from facelab.importance.channels import ExampleTracer, Labels, Unit, evaluated, replaced
+from facelab.importance.networks import LAYERS, NORMS, layers, normalised
+from facelab.importance.scores import copied, same_answers, tensors_in
+
+log = logging.getLogger(__name__)
 
 
 class Plain:
@@ -23,11 +27,15 @@ class Plain:
     bytes_per_sample = 1 << 21  # nothing is kept; batches of ordinary size
 
     def __init__(self, model: nn.Module, example: Tensor):
-        self.root = copy.deepcopy(model).eval().requires_grad_(False)
+        self.root, self.example = normalised(copied(model).eval().requires_grad_(False)), example
         self.modules = dict(self.root.named_modules())
         self.layers = layers(self.root, example)
         self.originals = {layer.name: self.modules[layer.name].weight.detach() for layer in self.layers}
-        self.units = _tied_units(self.root, {layer.name: layer.channels for layer in self.layers}, example)
+
+    @cached_property
+    def units(self) -> list[Unit]:
+        """Channels that can only be removed together."""
+        return tied_units(self.root, self.example)
 
     def multiplies(self, changed: Iterable[str]) -> int:
         """Multiplications per sample of one evaluation."""
@@ -36,7 +44,7 @@ class Plain:
     def keep(self, inputs: Tensor):
         """Remember a batch; returns the outputs."""
         self.inputs = inputs
-        return self.root(inputs)
+        return self.root(inputs.clone())  # it may work in place
 
     def without(self, unit: Unit) -> Iterator[tuple[Tensor, Any]]:
         """Outputs without the unit's channels: (indices of samples, their outputs)."""
@@ -49,7 +57,7 @@ class Plain:
         names = {self.modules[name]: name for name in unit.members}
         hooks = [module.register_forward_hook(cut) for module in names]
         try:
-            yield torch.arange(len(self.inputs), device=self.inputs.device), self.root(self.inputs)
+            yield torch.arange(len(self.inputs), device=self.inputs.device), self.root(self.inputs.clone())
         finally:
             for hook in hooks:
                 hook.remove()
@@ -57,14 +65,33 @@ class Plain:
     def reweighted(self, weights: Mapping[str, Float[Tensor, "..."]], prune: bool = False) -> Iterator[tuple[Tensor, Any]]:
         """Outputs with other weights in some layers: (indices of samples, their outputs); `prune` as in `Incremental`."""
         with replaced(self.modules, weights, self.units if prune else ()):
-            yield torch.arange(len(self.inputs), device=self.inputs.device), self.root(self.inputs)
+            yield torch.arange(len(self.inputs), device=self.inputs.device), self.root(self.inputs.clone())
 
 
-def _tied_units(model: nn.Module, called: Mapping[str, int], example: Tensor) -> list[Unit]:
+def tied_units(model: nn.Module, example: Tensor) -> list[Unit]:
+    """Channels that can only be removed together, by the way that an example takes; by gradients where it cannot be followed."""
+    model = normalised(copied(model).eval())
+    called = {layer.name: layer.channels for layer in layers(model, example)}
+    try:
+        graph = ExampleTracer(example).trace(model)
+        modules = dict(model.named_modules())
+        with torch.no_grad():
+            values = evaluated(graph, example, modules, model)
+            output = next(node for node in graph.nodes if node.op == "output")
+            if same_answers(list(tensors_in(values[output])), list(tensors_in(model(example)))):
+                units = Labels(graph, modules, values, model).units()
+                if {name for unit in units for name in unit.layers} == set(called):
+                    return units
+    except Exception as error:  # whatever Python the user's forward holds meets a proxy instead of a tensor
+        log.info("Channels of %s are tied by gradients: %s", type(model).__name__, error)
+    return units_by_gradient(model, called, example)
+
+
+def units_by_gradient(model: nn.Module, called: Mapping[str, int], example: Tensor) -> list[Unit]:
     """Channels that can only be removed together, from torch-pruning's dependency graph (built from gradients, not from the code)."""
     import torch_pruning
 
-    model = copy.deepcopy(model)
+    model = copied(model)
     for parameter in model.parameters():
         parameter.requires_grad_(True)
     names = {module: name for name, module in model.named_modules()}
@@ -72,6 +99,9 @@ def _tied_units(model: nn.Module, called: Mapping[str, int], example: Tensor) ->
     units: dict[tuple, Unit] = {}
     for name, channels in called.items():
         module = model.get_submodule(name)
+        if module not in graph.module2node:  # nothing that is returned depends on it
+            units |= {((name,), channel): Unit((name,), channel, {name: (channel,)}) for channel in range(channels)}
+            continue
         prune = graph.get_pruner_of_module(module).prune_out_channels
         for channel in range(channels):
             members: dict[str, tuple[int, ...]] = {}

@@ -4,36 +4,72 @@ A score is any function `(outputs, targets) -> (B,)`; the score of a network is 
 need one that can be differentiated; `accuracy` cannot.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+import copy
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 Score = Callable[[Tensor, Tensor], Tensor]
 Loader = Iterable[tuple[Tensor, Tensor]]
 
 
-def accuracy(outputs: Float[Tensor, "B classes"], targets: Int[Tensor, " B"]) -> Float[Tensor, " B"]:
-    """1 where the highest output is the true class, else 0."""
+def accuracy(outputs: Float[Tensor, "B ..."], targets: Shaped[Tensor, "B ..."]) -> Float[Tensor, " B"]:
+    """1 where the highest output is the true class, else 0.
+
+    Raises:
+        ValueError: outputs that are not a column per class, or other than one class per sample.
+    """
+    _require_classes(outputs)
+    if targets.shape != outputs.argmax(dim=1).shape:
+        raise ValueError(f"Targets of shape {tuple(targets.shape)} for outputs of {tuple(outputs.shape)}; give one class for each sample.")
     return (outputs.argmax(dim=1) == targets).to(outputs.dtype)
 
 
-def log_likelihood(outputs: Float[Tensor, "B classes"], targets: Int[Tensor, " B"]) -> Float[Tensor, " B"]:
-    """Logarithm of the probability of the true class, nats; minus the cross entropy."""
+def log_likelihood(outputs: Float[Tensor, "B ..."], targets: Shaped[Tensor, "B ..."]) -> Float[Tensor, " B"]:
+    """Logarithm of the probability of the true class, nats; minus the cross entropy.
+
+    Raises:
+        ValueError: outputs that are not a column per class.
+    """
+    _require_classes(outputs)
     return -F.cross_entropy(outputs, targets, reduction="none")
 
 
-def negative_squared_error(outputs: Float[Tensor, "B *shape"], targets: Float[Tensor, "B *shape"]) -> Float[Tensor, " B"]:
-    """Minus the squared error, averaged over the outputs of a sample; in squared units of the targets."""
-    return -(outputs - targets).square().flatten(1).mean(dim=1)
+def negative_squared_error(outputs: Float[Tensor, "B ..."], targets: Float[Tensor, "B ..."]) -> Float[Tensor, " B"]:
+    """Minus the squared error, averaged over the outputs of a sample; in squared units of the targets.
+
+    Raises:
+        ValueError: outputs and targets of different shapes.
+    """
+    _require_same_shape(outputs, targets)
+    return -(outputs - targets).square().reshape(len(outputs), -1).mean(dim=1)
 
 
-def negative_distance(outputs: Float[Tensor, "B K d"], targets: Float[Tensor, "B K d"]) -> Float[Tensor, " B"]:
-    """Minus the mean distance of the predicted points from the true ones, in the unit of the targets (pixels)."""
+def negative_distance(outputs: Float[Tensor, "B K d"], targets: Float[Tensor, "B ..."]) -> Float[Tensor, " B"]:
+    """Minus the mean distance of the predicted points from the true ones, in the unit of the targets (pixels).
+
+    Raises:
+        ValueError: outputs and targets of different shapes.
+    """
+    _require_same_shape(outputs, targets)
     return -(outputs - targets).norm(dim=-1).mean(dim=-1)
+
+
+def _require_classes(outputs: Tensor) -> None:
+    if outputs.ndim < 2 or outputs.shape[1] < 2:
+        advice = "a network with one logit z needs [0, z] or a score of its own"
+        raise ValueError(f"Outputs of shape {tuple(outputs.shape)} are no classes; they must be (samples, at least 2 classes): {advice}.")
+
+
+def _require_same_shape(outputs: Tensor, targets: Tensor) -> None:
+    if outputs.shape != targets.shape:
+        shapes = f"Outputs of shape {tuple(outputs.shape)} and targets of {tuple(targets.shape)}"
+        raise ValueError(f"{shapes} differ, and broadcasting would compare samples with each other; reshape one of them.")
 
 
 SCORES: dict[str, Score] = {f.__name__: f for f in (accuracy, log_likelihood, negative_squared_error, negative_distance)}
@@ -50,23 +86,60 @@ def unit_of(score: Score) -> str:
     return UNITS.get(getattr(score, "__name__", ""), "score")
 
 
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[nn.Module]:
-    """Inside, the model is in evaluation mode and no module works in place, as hooks would see overwritten values.
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """The tensors of a network's output, however nested."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping | list | tuple):
+        for entry in value.values() if isinstance(value, Mapping) else value:
+            yield from tensors_in(entry)
 
-    Afterwards each module is as it was, and so is which parameters take gradients.
-    """
+
+@contextmanager
+def in_evaluation_mode(model: nn.Module) -> Iterator[nn.Module]:
+    """Inside, the model is in evaluation mode; afterwards each module is as it was."""
     modes = [(module, module.training) for module in model.modules()]
-    in_place = [module for module in model.modules() if getattr(module, "inplace", False) is True]
-    takes = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     model.eval()
-    for module in in_place:
-        module.inplace = False  # type: ignore[assignment]
     try:
         yield model
     finally:
         for module, mode in modes:
             module.training = mode
+
+
+@contextmanager
+def evaluating(model: nn.Module, example: Tensor | None = None) -> Iterator[nn.Module]:
+    """Inside, the model is in evaluation mode and no module works in place, as hooks would see overwritten values.
+
+    Afterwards each module is as it was, and so is which parameters take gradients.
+
+    Args:
+        example: (B, ...) a batch; if given, what is inside must be the function that the model computes.
+
+    Raises:
+        TypeError: `example` is no tensor.
+        ValueError: `example` holds no sample, the model answers it differently each time, needs its in-place modules to be in
+            place, or changes its inputs.
+    """
+    scripted = torch.jit.ScriptModule
+    in_place = [m for m in model.modules() if getattr(m, "inplace", False) is True and not isinstance(m, scripted)]
+    takes = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    try:
+        with in_evaluation_mode(model):
+            own = None if example is None else answers(model, example)
+            for module in in_place:
+                module.inplace = False  # type: ignore[assignment]
+            if own is not None and example is not None:
+                given = example[:8].clone()
+                with torch.no_grad():
+                    again = list(tensors_in(model(given)))
+                if not same_answers(own, again):
+                    advice = "give a model whose modules have inplace=False"
+                    raise ValueError(f"{type(model).__name__} computes something else when its modules do not work in place; {advice}.")
+                if not same_answers([given], [example[:8]]):
+                    raise ValueError(f"{type(model).__name__} changes its own inputs in place; let it work on a copy of them.")
+            yield model
+    finally:
         for module in in_place:
             module.inplace = True  # type: ignore[assignment]
         for parameter, wanted in takes:
@@ -77,13 +150,107 @@ def evaluate(model: nn.Module, loader: Loader, score: Score) -> Float[Tensor, " 
     """The score of every sample of the loader, without gradients.
 
     Raises:
-        ValueError: an empty loader, or a score that is not one number per sample.
+        ValueError: an empty loader, a model that answers differently each time, or a score that is not one number per sample.
     """
-    with evaluating(model), torch.no_grad():
-        parts = [one_per_sample(score(model(inputs), targets), inputs) for inputs, targets in loader]
+    parts = []
+    with in_evaluation_mode(model), torch.no_grad():
+        for number, (inputs, targets) in enumerate(pairs(loader)):
+            if number == 0:
+                answers(model, inputs)
+            parts.append(scored(score, model(inputs.clone()), targets, inputs))  # which may work in place
     if not parts:
         raise ValueError("The loader gives no batch; importance needs at least one (a generator can be walked through only once).")
     return torch.cat(parts)
+
+
+def pairs(loader: Loader) -> Iterator[tuple[Tensor, Tensor]]:
+    """The batches of a loader.
+
+    Raises:
+        TypeError: one that is no pair of tensors.
+    """
+    for batch in loader:
+        if not isinstance(batch, tuple | list) or len(batch) != 2 or not all(isinstance(part, Tensor) for part in batch):
+            what = f"{len(batch)} things" if isinstance(batch, tuple | list) and len(batch) != 2 else type(batch).__name__
+            raise TypeError(f"The loader gives batches that are no pair of tensors ({what}); give (inputs, targets).")
+        yield batch[0], batch[1]
+
+
+def answers(model: nn.Module, example: Tensor) -> list[Tensor]:
+    """What the model gives for the first samples of a batch, if it is the same each time.
+
+    Raises:
+        TypeError: the batch is no tensor.
+        ValueError: it holds no sample, or the model answers it differently each time.
+    """
+    if not isinstance(example, Tensor):
+        raise TypeError(f"Inputs are a {type(example).__name__}; give one tensor (samples, ...).")
+    if example.ndim == 0 or len(example) == 0:
+        raise ValueError(f"Inputs of shape {tuple(example.shape)} hold no sample; give at least one, (samples, ...).")
+    with torch.no_grad():
+        first, second = ([part.clone() for part in tensors_in(model(example[:8].clone()))] for _ in range(2))
+    if not same_answers(first, second):
+        advice = "switch off its noise (F.dropout without training=self.training, sampling) first"
+        raise ValueError(f"{type(model).__name__} answers the same inputs differently each time; {advice}.")
+    return first
+
+
+def same_answers(first: list[Tensor], second: list[Tensor]) -> bool:
+    """Whether they agree up to rounding; what is no number is the same as itself."""
+    return all(a.shape == b.shape and _agree(a, b) for a, b in zip(first, second, strict=True))
+
+
+def _agree(first: Tensor, second: Tensor) -> bool:
+    tolerance = max(1e-4, torch.finfo(first.dtype).eps ** 0.5) if first.is_floating_point() else 0.0
+    finite = first[first.isfinite()].double().abs()
+    size = float(finite.max()) if finite.numel() else 0.0
+    return torch.allclose(first.double(), second.double(), rtol=tolerance, atol=tolerance / 10 * size, equal_nan=True)
+
+
+def require_hooks(model: nn.Module) -> None:
+    """Refuse what runs without the hooks of its modules.
+
+    Raises:
+        ValueError: a scripted or compiled model.
+    """
+    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+        raise ValueError(f"{type(model).__name__} is scripted, which hides its layers; give the model that was scripted.")
+    if any(hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None for module in model.modules()):
+        raise ValueError(f"{type(model).__name__} is compiled, which hides its layers; give the model itself, model._orig_mod.")
+
+
+def require_precision(model: nn.Module) -> None:
+    """Refuse weights whose rounding is as large as what is measured.
+
+    Raises:
+        ValueError: half precision.
+    """
+    coarse = [p.dtype for p in model.parameters() if p.is_floating_point() and p.element_size() < 4]
+    if coarse:
+        raise ValueError(f"{type(model).__name__} has weights of {coarse[0]}, too coarse for small differences; give model.float().")
+
+
+def copied(model: nn.Module) -> nn.Module:
+    """A copy, whatever its modules keep of the last forward pass: tensors that are part of a graph are copied without it."""
+    kept = [part for module in model.modules() for value in vars(module).values() for part in tensors_in(value)]
+    return copy.deepcopy(model, {id(part): part.detach().clone() for part in kept if not part.is_leaf})
+
+
+def scored(score: Score, outputs: Any, targets: Tensor, inputs: Tensor) -> Float[Tensor, " B"]:
+    """The score of every sample, if it is one number for each and looks at that sample only.
+
+    Raises:
+        ValueError: another shape, or other numbers when some samples are scored alone.
+    """
+    values = one_per_sample(score(outputs, targets), inputs)
+    few = min(2, len(inputs) - 1)
+    if few and isinstance(outputs, Tensor) and len(outputs) == len(targets) == len(inputs):
+        alone = score(outputs[:few].detach(), targets[:few])
+        if alone.shape != (few,) or not same_answers([values[:few].detach()], [alone]):
+            shapes = f"outputs {tuple(outputs.shape)}, targets {tuple(targets.shape)}"
+            name = getattr(score, "__name__", type(score).__name__)
+            raise ValueError(f"The score {name} mixes samples ({shapes}); it must look at each sample alone, without broadcasting.")
+    return values
 
 
 def one_per_sample(values: Tensor, inputs: Tensor) -> Float[Tensor, " B"]:

@@ -28,7 +28,7 @@ from facelab.importance.incremental import Incremental, NotTraceable
 from facelab.importance.networks import channel_axis, overlooked
 from facelab.importance.perturbations import BENCHMARK, FAMILIES, generator_of
 from facelab.importance.plain import Plain
-from facelab.importance.scores import Loader, Score, one_per_sample, unit_of
+from facelab.importance.scores import Loader, Score, answers, in_evaluation_mode, one_per_sample, pairs, require_precision, scored, unit_of
 from facelab.importance.sweeping import Arrays, Checkpoint, sweep
 from facelab.importance.tables import SENSITIVITY_COLUMNS, provenance
 
@@ -114,6 +114,8 @@ def measure_layers(
         ValueError: an unknown family or impossible level, no samples, a score of the wrong shape or not finite, a loader that
             shuffles, or a checkpoint of another run.
     """
+    if not families:
+        raise ValueError(f"There is no family to measure; choose from {', '.join(FAMILIES)}.")
     unknown = sorted(set(families) - set(FAMILIES)) + sorted(set(levels or {}) - set(families))
     if unknown:
         raise ValueError(f"There is no family {unknown[0]!r} among those to measure; choose from {', '.join(FAMILIES)}.")
@@ -246,7 +248,7 @@ def _work(payload: bytes, key: str, inputs: Tensor, targets: Tensor, first: int,
                 _loaded[key] = load_network(model, example), score, items, seed
             network, score, items, seed = _loaded[key]
             with torch.no_grad():
-                before = one_per_sample(score(network.keep(inputs), targets), inputs)
+                before = scored(score, network.keep(inputs), targets, inputs)
                 after = [scores_after(network, item, targets, score, before, seed) for item in items[first:last]]
             stacked = torch.stack(after) if after else before.new_zeros(0, len(before))
             return {"before": before.cpu().numpy(), "after": stacked.cpu().numpy()}
@@ -263,6 +265,9 @@ class _Sweep:
             raise ValueError("The loader gives no batch; sensitivity needs at least one (a generator can be walked through only once).")
         self.model, self.loader, self.score, self.seed, self.folder = model, loader, score, seed, checkpoint
         self.example = example[0]
+        require_precision(model)
+        with in_evaluation_mode(model):
+            answers(model, self.example)
         self.network = load_network(model, self.example)
         if rest := overlooked(model, self.network.layers):
             log.warning("Not looked at, as they belong to no convolution or linear layer that runs: %s.", ", ".join(rest))
@@ -421,7 +426,7 @@ class _Sweep:
 def _chunks(loader: Loader, size: int) -> Iterator[tuple[Tensor, Tensor]]:
     """The samples of a loader, `size` at a time."""
     held: list[tuple[Tensor, Tensor]] = []
-    for inputs, targets in loader:
+    for inputs, targets in pairs(loader):
         held.append((inputs, targets))
         while sum(len(inputs) for inputs, _ in held) >= size:
             inputs, targets = (torch.cat(parts) for parts in zip(*held, strict=True))

@@ -76,11 +76,12 @@ def plot_cumulative_error(errors: Mapping[str, Any], limit: float = 15.0, *, wid
     picture, grid = new_picture(width, 3.2)
     axes = grid[0, 0]
     for index, (name, values) in enumerate(errors.items()):
-        ordered = np.sort(as_array(values).ravel())
-        share = np.arange(1, len(ordered) + 1) / len(ordered)
+        values = as_array(values).astype(float).ravel()
+        ordered = np.sort(values[np.isfinite(values)])  # a face without a prediction is never reached
+        share = np.arange(len(ordered) + 1) / len(values)
         style = ("-", "--", "-.", ":")[index % 4]
-        axes.step(np.r_[0, ordered, max(limit, ordered[-1])], np.r_[0, share, 1] * 100, where="post", linestyle=style,
-                  color=PALETTE[index % len(PALETTE)], label=f"{name} (mean {ordered.mean():.2f} %)")  # fmt: skip
+        axes.step(np.r_[0, ordered, max([limit, *ordered[-1:]])], np.r_[share, share[-1]] * 100, where="post", linestyle=style,
+                  color=PALETTE[index % len(PALETTE)], label=f"{name} (mean {values.mean():.2f} %)")  # fmt: skip
     axes.set(xlim=(0, limit), ylim=(0, 101), xlabel="error, % of the distance between the outer eye corners", ylabel="faces, %")
     axes.grid()
     axes.legend(loc="lower right")

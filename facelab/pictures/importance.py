@@ -38,10 +38,12 @@ def plot_sensitivity(
         width: inches.
 
     Raises:
-        ValueError: a column is missing.
+        ValueError: a column is missing, or the table is empty.
     """
     if missing := sorted({"layer", "family", "level", "drop", "depth"} - set(frame.columns)):
         raise ValueError(f"The table lacks the columns {missing}; give one of measured sensitivity.")
+    if frame.empty:
+        raise ValueError("The table of measured sensitivity is empty; there is nothing to draw: measure at least one layer.")
     families, layers = list(frame.family.unique()), _in_order(frame)
     means = frame.groupby(["family", "level", "layer"])["drop"].mean()
     bottom, top = min(0.0, float(means.min())), max(float(means.max()), 1e-12)
@@ -82,8 +84,12 @@ def plot_agreement(
         label: what the truth is, with its unit.
         columns: panels beside each other.
         width: inches.
+
+    Raises:
+        ValueError: there is no criterion or no layer.
     """
     truth = as_array(truth).astype(float)
+    _something(criteria, truth)
     columns = min(columns, len(criteria))
     rows = -(-len(criteria) // columns)
     picture, grid = new_picture(width, rows * (width / columns * 0.82 + 0.2) + 0.2, rows, columns, sharey=True)
@@ -120,7 +126,11 @@ def plot_ranks(
         names: of the layers.
         truth_label: head of the left column.
         width: inches.
+
+    Raises:
+        ValueError: there is no criterion or no layer.
     """
+    _something(criteria, as_array(truth))
     ranks = np.array([rankdata(-as_array(values)) for values in (truth, *criteria.values())])
     count = len(names)
     picture, grid = new_picture(width, 0.26 * count + 0.9)
@@ -139,6 +149,13 @@ def plot_ranks(
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     return picture
+
+
+def _something(criteria: Mapping[str, Any], truth: np.ndarray) -> None:
+    if not (len(criteria) and truth.size):
+        raise ValueError(
+            f"There are {len(criteria)} criteria for {truth.size} layers, so there is nothing to draw; give one of each at least."
+        )
 
 
 @styled

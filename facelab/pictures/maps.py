@@ -220,10 +220,15 @@ def plot_matrix(
         number_format: how, for instance ".2f".
         lowest: where the colours begin if not signed; what is lower looks the same.
         width: inches.
+
+    Raises:
+        ValueError: there is nothing to draw, or no matrix.
     """
     values = as_array(matrix).astype(float)
+    if values.ndim != 2 or not values.size:
+        raise ValueError(f"A matrix of shape {values.shape} cannot be drawn; give (R,C) with at least one row and one column.")
     height, across = values.shape
-    limit = max(float(np.abs(values).max()), 1e-12)
+    limit = max(float(np.abs(values[np.isfinite(values)]).max(initial=0.0)), 1e-12)
     options = {"cmap": SIGNED, "vmin": -limit, "vmax": limit} if signed else {"cmap": "cividis", "vmin": lowest}
     tall = float(np.clip(width * 0.8 * height / across, 0.24 * min(height, 30), 7.0)) + 1.2
     picture, grid = new_picture(width, tall)

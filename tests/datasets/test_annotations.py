@@ -1,5 +1,12 @@
+import os
+import shutil
+import struct
+import time
+import zlib
+
 import numpy as np
 import pytest
+from PIL import Image
 
 from facelab.datasets import Annotation, SkippedFaces, annotations, read_image
 from facelab.datasets.annotations import crop_all, cropped
@@ -26,6 +33,45 @@ def test_a_missing_a_truncated_and_a_wrong_file_are_told_apart(tmp_path, write_i
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ValueError, match=rf"{name} cannot be decoded"):
             read_image(tmp_path / name)
+
+
+def giant(file):
+    """A few bytes that say they are a photograph of 200 megapixels."""
+    head = struct.pack(">IIBBBBB", 16320, 12240, 8, 2, 0, 0, 0)
+    parts = [(b"IHDR", head), (b"IDAT", zlib.compress(b"")), (b"IEND", b"")]
+    chunks = [struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in parts]
+    file.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+    return file
+
+
+def test_a_giant_photograph_is_refused_and_skipped(tmp_path, face, two):
+    with pytest.raises(ValueError, match=r"giant\.png is too large to be decoded .*shrink it"):
+        read_image(giant(tmp_path / "giant.png"))
+    batch, problems = crop_all([two[0], Annotation(tmp_path / "giant.png", face, "giant", "giant"), two[1]], 16)
+    assert len(batch) == 2 and problems == ["giant: image too large"]
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_sixteen_bits_become_eight(tmp_path, suffix):
+    values = np.array([[0, 255, 256, 30_000, 65_535]], np.uint16)
+    Image.fromarray(values).save(tmp_path / f"deep.{suffix}")
+    assert read_image(tmp_path / f"deep.{suffix}").tolist() == [[[v, v, v] for v in (0, 0, 1, 117, 255)]]
+
+
+def test_pixels_that_are_no_whole_numbers_are_refused(tmp_path):
+    for name, kind in (("real", np.float32), ("long", np.int32)):
+        Image.fromarray(np.full((4, 4), 300, kind)).save(tmp_path / f"{name}.tif")
+        with pytest.raises(ValueError, match="no whole numbers of 8 or 16 bits"):
+            read_image(tmp_path / f"{name}.tif")
+
+
+def test_links_and_folders_for_images(tmp_path, two, face):
+    (tmp_path / "link.png").symlink_to(two[0].file)
+    (tmp_path / "dangling.png").symlink_to(tmp_path / "gone.png")
+    (tmp_path / "folder.png").mkdir()
+    assert (read_image(tmp_path / "link.png") == read_image(two[0].file)).all()
+    bad = [Annotation(tmp_path / f"{name}.png", face, name, name) for name in ("dangling", "folder")]
+    assert crop_all([two[0], *bad], 16)[1] == ["dangling: image missing", "folder: image corrupt or truncated"]
 
 
 def test_every_fault_is_counted_and_named(tmp_path, write_image, face, two):
@@ -67,8 +113,6 @@ def test_nothing_usable_is_an_error(tmp_path, face):
 
 def test_landmarks_lie_in_the_crop_where_the_pixels_are(tmp_path, face):
     """A white dot on a black image, at a landmark, is at the cropped landmark."""
-    from PIL import Image
-
     points = face.round()
     image = np.zeros((100, 100, 3), np.uint8)
     x, y = points[17].astype(int)
@@ -116,6 +160,37 @@ def test_whatever_changes_the_crops_makes_new_ones(root, two, face, change, writ
     after = cropped(changed, 24 if change == "size" else 32, 1.5 if change == "widen" else 1.3, "set")
     same = before.images.shape == after.images.shape and (before.images == after.images).all()
     assert not (same and (before.identity == after.identity).all())
+
+
+def test_pixels_edited_in_place_are_noticed(root, tmp_path, face):
+    """The same size in bytes, and even the same time of change: only the file system's own clock tells."""
+
+    def grey(value, file):
+        time.sleep(0.02)  # that clock ticks every few milliseconds
+        Image.fromarray(np.full((100, 100, 3), value, np.uint8)).save(file)
+        os.utime(file, (1e9, 1e9))
+        return cropped([Annotation(file, face, "x", "x")], 16, 1.3, "set").images.mean()
+
+    (tmp_path / "blurred").mkdir()
+    assert grey(50, tmp_path / "x.bmp") == 50
+    assert grey(120, tmp_path / "x.bmp") == 120
+    assert grey(200, tmp_path / "blurred" / "x.bmp") == 200
+    assert grey(120, tmp_path / "x.bmp") == 120
+
+
+def test_another_folder_of_the_same_names_has_its_own_crops(root, tmp_path, face, two):
+    other = tmp_path / "other"
+    other.mkdir()
+    shutil.copy2(two[1].file, other / "a.png")  # another picture under the name of the first
+    first = cropped([Annotation(two[0].file, face, "a", "a")], 16, 1.3, "set")
+    second = cropped([Annotation(other / "a.png", face, "a", "a")], 16, 1.3, "set")
+    assert (first.images != second.images).any()
+    (tmp_path / "now.png").symlink_to(two[0].file)
+    linked = [Annotation(tmp_path / "now.png", face, "a", "a")]
+    assert (cropped(linked, 16, 1.3, "set").images == first.images).all()
+    (tmp_path / "now.png").unlink()
+    (tmp_path / "now.png").symlink_to(other / "a.png")
+    assert (cropped(linked, 16, 1.3, "set").images == second.images).all()
 
 
 @pytest.mark.parametrize("damage", ["cut short", "other content", "empty", "pickled"])

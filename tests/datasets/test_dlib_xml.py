@@ -49,6 +49,22 @@ def test_faces_without_all_landmarks_or_image_are_counted(folder, face):
     assert "two.jpg#3: marked to be ignored" in str(warned[0].message)
 
 
+def test_landmarks_numbered_otherwise_are_told_from_missing_ones(folder, face):
+    from_one = box(face)
+    for i in reversed(range(68)):
+        from_one = from_one.replace(f"name='{i:02}'", f"name='{i + 1:02}'")
+    doubled = box(face).replace("name='05'", "name='04'")
+    one_more = box(face).replace("</box>", "<part name='3' x='1' y='1'/></box>")
+    file = folder / "testing_with_face_landmarks.xml"
+    file.write_bytes(("\ufeff" + xml(("two.jpg", [from_one, doubled, one_more, box(face)])).replace("ISO-8859-1", "UTF-8")).encode())
+    assert [annotation.fault for annotation in read_dlib(file)] == [
+        "no landmark 0 among those numbered 1 to 68",
+        "no landmark 5 among those numbered 0 to 67",
+        "69 landmarks instead of 68",
+        "",
+    ]
+
+
 @pytest.mark.parametrize("damage", ["cut off", "no number", "no top"])
 def test_a_damaged_list_is_an_error(folder, damage):
     file = folder / "testing_with_face_landmarks.xml"

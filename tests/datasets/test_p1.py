@@ -79,6 +79,27 @@ def test_absent_and_truncated_images_are_one_counted_warning(write_p1):
     assert "training/Ann_Lee_12.jpg: image missing, test/Ann_Lee_31.jpg: image corrupt or truncated" in str(warned[0].message)
 
 
+def test_tables_as_other_programs_write_them(write_p1):
+    """Without the header, with blank lines, a byte-order mark, quotation marks, line ends of Windows: the same faces."""
+    folder = write_p1()
+    table = folder / "data/training_frames_keypoints.csv"
+    plain, text = read_p1(folder), table.read_text()
+    header, *rows = text.splitlines()
+    quoted = ['"' + row.replace(",", '",', 1) for row in rows]
+    for lines in (rows, ["\ufeff" + rows[0], *rows[1:]], ["\ufeff" + header, *quoted], ["h", *rows, "", ","], ["", header, "", *rows]):
+        table.write_bytes("\r\n".join(lines).encode())
+        again = read_p1(folder)
+        assert [a.file for a in again] == [a.file for a in plain]
+        assert all((a.landmarks == b.landmarks).all() for a, b in zip(plain, again, strict=True))
+
+
+def test_a_damaged_first_line_is_not_taken_for_a_header(write_p1):
+    table = write_p1() / "data/training_frames_keypoints.csv"
+    table.write_text("\n".join([table.read_text().splitlines()[1][:200], *table.read_text().splitlines()[2:]]))
+    with pytest.raises(ValueError, match="line 1: expected a file name and 136 numbers"):
+        p1("all")
+
+
 @pytest.mark.parametrize("damage", ["one number short", "a word", "cut off"])
 def test_a_damaged_csv_is_an_error_with_its_line(write_p1, damage):
     table = write_p1() / "data/training_frames_keypoints.csv"

@@ -28,6 +28,28 @@ def test_folders_are_searched(folder, face):
     assert np.ptp(batch.landmarks[0], axis=0).max() == pytest.approx(32 / 1.3, rel=1e-4)
 
 
+def test_capitals_marks_and_line_ends_of_other_systems(tmp_path, root, face, write_image):
+    for name, ending, content in (("a.PNG", ".PTS", pts(face)), ("b.JpG", ".pts", "\ufeff" + pts(face).replace("\n", "\r\n"))):
+        file = write_image(tmp_path / "set" / name)
+        file.with_suffix(ending).write_bytes(content.replace("\ufeffversion: 1\r\n", "\ufeff").encode())
+    batch = ibug(tmp_path / "set", size=16)
+    assert batch.names == ("a", "b") and (batch.landmarks[0] == batch.landmarks[1]).all()
+
+
+def test_links_are_followed_once(folder, tmp_path, root, face, write_image):
+    (write_image(tmp_path / "elsewhere" / "c.png")).with_suffix(".pts").write_text(pts(face))
+    (folder / "again").symlink_to(folder / "outdoor")
+    (folder / "linked").symlink_to(tmp_path / "elsewhere")
+    (folder / "indoor" / "up").symlink_to(folder)
+    (folder / "d.png").symlink_to(tmp_path / "elsewhere" / "c.png")
+    (folder / "d.pts").symlink_to(tmp_path / "elsewhere" / "c.pts")
+    assert ibug(folder, size=16).names == ("d", "indoor/a_1", "linked/c", "outdoor/b.2")
+    (folder / "d.pts").unlink()
+    (folder / "d.pts").symlink_to(tmp_path / "gone.pts")
+    with pytest.warns(SkippedFaces, match="1 of 4 faces of ibug skipped: d: its .pts file is damaged"):
+        ibug(folder, size=16)
+
+
 def test_every_fault_is_counted(folder, face, write_image):
     for name, content in {
         "49": pts(face[:49]),

@@ -35,6 +35,18 @@ def test_the_crop_follows_the_68_points(tree):
     assert np.ptp(convert(batch.landmarks[0], 68), axis=0).max() == pytest.approx(32 / 1.3, rel=1e-4)
 
 
+def test_marks_blank_lines_and_line_ends_of_other_systems(tree):
+    list_file, images = tree
+    plain = read_wflw(list_file, images)
+    list_file.write_bytes(("\ufeff" + list_file.read_text() + "\n \n").replace("\n", "\r\n").encode())
+    again = read_wflw(list_file, images)
+    assert [a.name for a in again] == [a.name for a in plain]
+    assert all((a.landmarks == b.landmarks).all() and a.file == b.file for a, b in zip(plain, again, strict=True))
+    list_file.write_bytes(list_file.read_text().encode("utf-16"))
+    with pytest.raises(ValueError, match=r"list\.txt is no text in UTF-8 .*; save it"):
+        read_wflw(list_file, images)
+
+
 def test_subsets_by_flag(tree):
     assert wflw(*tree, size=8, flag="occlusion").names == ("0--Parade/a.jpg#2", "1--March/b_2.jpg#3")
     assert len(wflw(*tree, size=8, flag="pose")) == 1

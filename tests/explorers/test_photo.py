@@ -1,5 +1,7 @@
 """An uploaded photograph is found, framed and answered for, or refused with a sentence that helps."""
 
+import struct
+import zlib
 from datetime import datetime
 from io import BytesIO
 
@@ -62,3 +64,16 @@ def test_a_telephone_held_sideways_is_turned_upright():
 
 def test_large_photographs_are_shrunk():
     assert read_photo(_file(np.zeros((3000, 2000, 3), dtype=np.uint8))).shape == (640, 427, 3)
+
+
+def test_sixteen_bits_giants_and_damaged_files():
+    deep = _file(np.full((40, 40), 30_000, dtype=np.uint16))
+    assert np.unique(read_photo(deep)).tolist() == [117]
+    ordinary = _file(np.zeros((8, 8, 3), dtype=np.uint8))
+    size = struct.pack(">II", 16320, 12240)
+    giant = ordinary[:16] + size + ordinary[24:29] + struct.pack(">I", zlib.crc32(b"IHDR" + size + ordinary[24:29])) + ordinary[33:]
+    with pytest.raises(ValueError, match="too many pixels"):
+        read_photo(giant)
+    for broken in (b"", ordinary[:30], _file(astronaut())[:5000]):
+        with pytest.raises(ValueError, match="save it as JPEG, PNG or WebP"):
+            read_photo(broken)

@@ -116,3 +116,13 @@ def test_long_names_are_shortened_in_the_middle(text):
         assert text.startswith(front) and text.endswith(back) and len(short) >= 8
     else:
         assert short == text
+
+
+def test_pictures_of_nothing_are_refused():
+    with pytest.raises(ValueError, match="measure at least one layer"):
+        pictures.plot_sensitivity(SENSITIVITY.iloc[:0])
+    for draw in (lambda c, t: pictures.plot_agreement(c, t, []), lambda c, t: pictures.plot_ranks(t, c, [])):
+        with pytest.raises(ValueError, match=r"[01] criteria for [02] layers"):
+            draw({}, [1.0, 2.0])
+        with pytest.raises(ValueError, match=r"[01] criteria for [02] layers"):
+            draw({"norm": []}, [])

@@ -180,6 +180,15 @@ class TestCurves:
         picture = pictures.plot_matrix([[0.1, 0.0986]], rows=["a"], columns=["b", "c"], number_format=".2f")
         assert [text.get_text() for text in picture.axes[0].texts] == ["0.10", "0.10"]
 
+    def test_a_face_without_a_prediction_is_never_reached_by_the_curve(self):
+        (line,) = pictures.plot_cumulative_error({"ours": [5.0, np.nan, 2.0, np.inf]}, limit=10).axes[0].lines
+        assert line.get_xydata().tolist() == [[0, 0], [2, 25], [5, 50], [10, 50]]
+
+    @pytest.mark.parametrize("nothing", [np.array([]), np.zeros((0, 3)), np.zeros((3, 0)), np.zeros(4), [[[1.0]]]])
+    def test_a_matrix_of_nothing_is_refused(self, nothing):
+        with pytest.raises(ValueError, match=r"A matrix of shape \(.*\) cannot be drawn; give \(R,C\)"):
+            pictures.plot_matrix(nothing, rows=[], columns=[])
+
     def test_masking_table_writes_its_numbers(self):
         picture = pictures.plot_masking([[1, 0], [1, 1]], {"here": [40.0, 6.0], "paper": [45.4, np.nan]}, branches=["coarse", "fine"])
         written = [text.get_text() for text in picture.axes[1].texts]
