@@ -219,6 +219,18 @@ def run(
         progress: called with (cells done, cells) while it runs.
         stop: when set, the kernel is killed and `KeyboardInterrupt` raised.
     """
+    stop = stop or threading.Event()
+    result = _attempt(task, progress, stop)
+    if any(words in result.error for words in NO_KERNEL):
+        result = _attempt(task, progress, stop)
+    return result
+
+
+NO_KERNEL = ("Kernel didn't respond", "Kernel died before replying")
+"""A kernel that never began: of several that start at the same moment, two may have chosen the same free port. Once more is enough."""
+
+
+def _attempt(task: Task, progress: Callable[[int, int], None], stop: threading.Event) -> Run:
     import nbformat
     import papermill
 
@@ -228,7 +240,6 @@ def run(
     copy.parent.mkdir(parents=True, exist_ok=True)
     partial = copy.with_name(f".{copy.stem}.{os.getpid()}.{threading.get_ident()}.partial.ipynb")
     cells = len(nbformat.read(notebook.path, as_version=4).cells) + bool(parameters)
-    stop = stop or threading.Event()
     watch = _Watch(stop)
     started = time.perf_counter()
     error = ""

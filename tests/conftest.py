@@ -35,6 +35,7 @@ settings.load_profile("facelab")
 def pytest_addoption(parser):
     parser.addoption("--require-real", action="store_true", help="a test that needs real faces fails where they are missing (also CI=true)")
     parser.addoption("--require-browser", action="store_true", help="a browser test fails where there is no browser (also CI=true)")
+    parser.addoption("--golden", action="store_true", help="write the recorded faces anew instead of comparing with them")
     parser.addoption(
         "--arithmetic",
         default="avx2",

@@ -256,6 +256,19 @@ def test_the_student_copy_lacks_solutions_only(folder):
         student_copy(hungry)
 
 
+def test_a_kernel_that_never_began_is_started_once_more(folder, monkeypatch, tmp_path):
+    toy = discover(folder)[0]
+    errors = iter(["RuntimeError: Kernel didn't respond in 120 seconds", ""])
+
+    def attempt(task, progress, stop):
+        return running.Run(toy, {}, tmp_path, [], {}, 1.0, 1.0, 1.0, next(errors))
+
+    monkeypatch.setattr(running, "_attempt", attempt)
+    assert run(Task(toy, {})).error == ""
+    errors = iter(["NameError: x", "never asked for"])
+    assert run(Task(toy, {})).error == "NameError: x"
+
+
 def test_no_job_is_no_run(folder):
     with pytest.raises(ValueError, match="jobs=0"):
         run_all([], jobs=0)
