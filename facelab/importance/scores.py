@@ -8,6 +8,7 @@ import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
@@ -107,6 +108,17 @@ def in_evaluation_mode(model: nn.Module) -> Iterator[nn.Module]:
             module.training = mode
 
 
+_CHECKED: WeakKeyDictionary[nn.Module, tuple] = WeakKeyDictionary()
+"""Networks that passed the checks of `evaluating`, in the state in which they did: an explorer asks the same one many times a second."""
+
+
+def _state(model: nn.Module, example: Any) -> tuple:
+    """What a network's answers depend on, cheaply: its modules, its weights and how often they were written, the kind of inputs."""
+    tensors = [*model.parameters(), *model.buffers()]
+    written = tuple((id(tensor), 0 if tensor.is_inference() else tensor._version) for tensor in tensors)
+    return getattr(example, "shape", None), getattr(example, "dtype", None), written, tuple(id(module) for module in model.modules())
+
+
 @contextmanager
 def evaluating(model: nn.Module, example: Tensor | None = None) -> Iterator[nn.Module]:
     """Inside, the model is in evaluation mode and no module works in place, as hooks would see overwritten values.
@@ -126,7 +138,8 @@ def evaluating(model: nn.Module, example: Tensor | None = None) -> Iterator[nn.M
     takes = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     try:
         with in_evaluation_mode(model):
-            own = None if example is None else answers(model, example)
+            known = example is not None and _CHECKED.get(model) == (state := _state(model, example))
+            own = None if example is None or known else answers(model, example)
             for module in in_place:
                 module.inplace = False  # type: ignore[assignment]
             if own is not None and example is not None:
@@ -138,6 +151,7 @@ def evaluating(model: nn.Module, example: Tensor | None = None) -> Iterator[nn.M
                     raise ValueError(f"{type(model).__name__} computes something else when its modules do not work in place; {advice}.")
                 if not same_answers([given], [example[:8]]):
                     raise ValueError(f"{type(model).__name__} changes its own inputs in place; let it work on a copy of them.")
+                _CHECKED[model] = state
             yield model
     finally:
         for module in in_place:
