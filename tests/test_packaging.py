@@ -15,13 +15,12 @@ PACKAGE = ROOT / "facelab"
 FLOORS = [
     {"", "markups"},
     {"batch"},
-    {"worlds", "datasets", "blocks", "metrics"},
+    {"worlds", "datasets", "blocks", "networks", "metrics"},
     {"methods", "importance", "training"},
-    {"claims", "notebook", "pictures"},
-    {"explorers", "zoo"},
-    {"running", "fingerprints", "lab"},
-    {"settling"},
-    {"scoreboard"},
+    {"claims", "lesson", "pictures"},
+    {"explorers", "zoo", "yours"},
+    {"recipes"},
+    {"course"},
     {"cli"},
 ]
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from measured import projection
 
-from facelab import running
+from facelab.course import running
 
 FOLDER = running.NOTEBOOKS
 PATHS = sorted(path for path in FOLDER.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)

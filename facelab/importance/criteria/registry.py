@@ -10,10 +10,11 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from facelab.importance.evidence import Evidence, per_channel
-from facelab.importance.networks import Layer, channel_axis
-from facelab.importance.scores import Loader, Score, evaluating, log_likelihood, pairs, require_precision, unit_of
+from facelab.importance.criteria.evidence import Evidence, per_channel
+from facelab.importance.scores import Loader, Score, log_likelihood, pairs, unit_of
 from facelab.importance.tables import CRITERIA_COLUMNS, KINDS, provenance
+from facelab.networks.evaluation import evaluating, require_precision
+from facelab.networks.layers import Layer, channel_axis
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from facelab import running
 from facelab.claims import BaselineNearZero, number_or_none, relative_gain, unpacked
-from facelab.fingerprints import ARITHMETICS, PACKAGE, arithmetic, fingerprint
-from facelab.running import Notebook, Run, Task
+from facelab.course import running
+from facelab.course.fingerprints import ARITHMETICS, PACKAGE, arithmetic, fingerprint
+from facelab.course.running import Notebook, Run, Task
 
 FOLDER = PACKAGE.parent / "data" / "settled"
 WORK = Path("build") / "settled"

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from facelab.importance.perturbations import FAMILIES, generator_of, quantisation
+from facelab.networks.perturbations import FAMILIES, generator_of, quantisation
 
 WEIGHT = torch.randn(6, 3, 3, 3, generator=torch.Generator().manual_seed(1))
 

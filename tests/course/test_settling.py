@@ -13,9 +13,11 @@ import nbformat
 import numpy as np
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
+from rich.console import Console
 
-from facelab import claims, cli, running, scoreboard, settling
-from facelab.fingerprints import ARITHMETICS, arithmetic, fingerprint
+from facelab import claims, cli
+from facelab.course import running, scoreboard, settling
+from facelab.course.fingerprints import ARITHMETICS, arithmetic, fingerprint
 
 PARAMETERS = 'preset = "quick"\nseed = 0\ndevice = "auto"\nsabotage = ""\nsource = "world"'
 MEASURE = """import os, time
@@ -140,9 +142,11 @@ def test_a_change_of_words_settles_nothing_anew_and_one_of_code_does(tmp_path):
 
 
 def test_the_fingerprint_reaches_modules_through_modules(monkeypatch, tmp_path):
-    from facelab import fingerprints
+    from facelab.course import fingerprints
 
-    reached = {path.relative_to(fingerprints.PACKAGE).as_posix() for path in fingerprints._reached(["from facelab import zoo, pictures"])}
+    reached = {
+        path.relative_to(fingerprints.PACKAGE).as_posix() for path in fingerprints._reached(["from facelab import recipes, pictures"])
+    }
     assert {"zoo.py", "training.py", "methods/decafa.py", "blocks/unet.py", "worlds/faces/rendering.py"} <= reached
     assert not any(path.startswith(("pictures", "explorers")) for path in reached)
 
@@ -205,7 +209,7 @@ def test_a_run_that_breaks_off_is_named_and_the_others_are_kept(tmp_path):
 
 KILLED = """import sys
 from pathlib import Path
-from facelab import running, settling
+from facelab.course import running, settling
 settling.arithmetic = lambda environment: {here}
 folder = Path(sys.argv[1])
 settling.settle(running.discover(folder / "notebooks"), seeds=2, jobs=1, work=folder / "work", folder=folder / "figures")"""
@@ -235,8 +239,8 @@ def test_the_command_fails_where_chance_decides_a_judged_claim(settled, tmp_path
     write(tmp_path / "notebooks", gain=0.05, chance=0.2)
     own = {"notebooks": tmp_path / "notebooks", "work": tmp_path / "work", "folder": tmp_path / "figures"}
     notebook, places, _, _ = settled
-    monkeypatch.setenv("COLUMNS", "200")
-    for options, seeds, code in ((own, 2, 1), (places | {"notebooks": notebook.path.parent}, 3, 0)):
+    for options, seeds, code, width in ((own, 2, 1, 80), (places | {"notebooks": notebook.path.parent}, 3, 0, 200)):
+        monkeypatch.setattr(cli, "console", Console(width=width))
         named = [text for key, value in options.items() for text in (f"--{key}", str(value))]
         monkeypatch.setattr(sys, "argv", ["facelab", "settle", "toy", "--seeds", str(seeds), *named])
         try:

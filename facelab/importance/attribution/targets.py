@@ -8,13 +8,13 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor, nn
 
-from facelab.importance.scores import require_hooks
+from facelab.importance.attribution.paths import Explained
+from facelab.networks.evaluation import require_hooks
 
 Target = int | Callable[[Tensor], Tensor]
-Score = Callable[[Tensor], Tensor]
 
 
-def scalar(model: nn.Module, target: Target) -> Score:
+def scalar(model: nn.Module, target: Target) -> Explained:
     """The function inputs -> (B,) that is explained.
 
     Raises:
@@ -41,7 +41,7 @@ def scalar(model: nn.Module, target: Target) -> Score:
     return score
 
 
-def neuron(model: nn.Module, layer: nn.Module, unit: int | tuple[int, ...], axis: int = 1) -> Score:
+def neuron(model: nn.Module, layer: nn.Module, unit: int | tuple[int, ...], axis: int = 1) -> Explained:
     """The function inputs -> (B,) that is one unit of a layer, or the mean of one of its channels, which `axis` counts."""
     index = (unit,) if isinstance(unit, int) else tuple(unit)
 

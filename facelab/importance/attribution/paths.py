@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-Score = Callable[[Tensor], Tensor]
+Explained = Callable[[Tensor], Tensor]
 QUADRATURES = ("gausslegendre", "riemann_middle", "riemann_left", "riemann_right")
 
 
@@ -41,7 +41,7 @@ def path_nodes(steps: int, quadrature: str = "gausslegendre") -> tuple[Float[Ten
 
 
 def integrated_gradients(
-    score: Score,
+    score: Explained,
     inputs: Float[Tensor, "B *shape"],
     reference: Float[Tensor, "B *shape"],
     nodes: Float[Tensor, " n"],

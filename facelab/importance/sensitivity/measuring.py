@@ -23,14 +23,15 @@ from jaxtyping import Float
 from scipy.stats import rankdata
 from torch import Tensor, nn
 
-from facelab.importance.channels import Unit
-from facelab.importance.incremental import Incremental, NotTraceable
-from facelab.importance.networks import channel_axis, overlooked
-from facelab.importance.perturbations import BENCHMARK, FAMILIES, generator_of
-from facelab.importance.plain import Plain
-from facelab.importance.scores import Loader, Score, answers, in_evaluation_mode, one_per_sample, pairs, require_precision, scored, unit_of
-from facelab.importance.sweeping import Arrays, Checkpoint, sweep
+from facelab.importance.scores import Loader, Score, one_per_sample, pairs, scored, unit_of
+from facelab.importance.sensitivity.incremental import Incremental, NotTraceable
+from facelab.importance.sensitivity.plain import Plain
+from facelab.importance.sensitivity.sweeping import Arrays, Checkpoint, sweep
 from facelab.importance.tables import SENSITIVITY_COLUMNS, provenance
+from facelab.networks.channels import Unit
+from facelab.networks.evaluation import answers, in_evaluation_mode, require_precision
+from facelab.networks.layers import channel_axis, overlooked
+from facelab.networks.perturbations import BENCHMARK, FAMILIES, generator_of
 
 KEPT_BYTES = 1 << 27  # of the values of a chunk of samples
 MOST_SAMPLES = 1024  # of a chunk
@@ -208,7 +209,7 @@ _lock = threading.RLock()  # torch.fx changes what calling a module means while 
 _loaded: dict[str, tuple[Any, ...]] = {}  # the network of the last sweep, ready for the next task
 
 
-def load_network(model: nn.Module, example: Tensor) -> Incremental | Plain:
+def ready_for_changes(model: nn.Module, example: Tensor) -> Incremental | Plain:
     """The network ready for changes, traced if it can be; why not, if not, is logged."""
     try:
         with _lock:
@@ -245,7 +246,7 @@ def _work(payload: bytes, key: str, inputs: Tensor, targets: Tensor, first: int,
                 if caller != os.getpid():
                     log.setLevel(logging.ERROR)  # whether it can be traced was said where the sweep began
                 _loaded.clear()
-                _loaded[key] = load_network(model, example), score, items, seed
+                _loaded[key] = ready_for_changes(model, example), score, items, seed
             network, score, items, seed = _loaded[key]
             with torch.no_grad():
                 before = scored(score, network.keep(inputs), targets, inputs)
@@ -268,7 +269,7 @@ class _Sweep:
         require_precision(model)
         with in_evaluation_mode(model):
             answers(model, self.example)
-        self.network = load_network(model, self.example)
+        self.network = ready_for_changes(model, self.example)
         if rest := overlooked(model, self.network.layers):
             log.warning("Not looked at, as they belong to no convolution or linear layer that runs: %s.", ", ".join(rest))
         self.items: list[Item] = items(self.network)

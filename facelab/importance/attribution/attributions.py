@@ -11,10 +11,21 @@ import torch
 from jaxtyping import Float, Integer, Shaped
 from torch import Tensor, nn
 
-from facelab.importance import exact
-from facelab.importance.paths import QUADRATURES
-from facelab.importance.scores import copied, evaluating, require_hooks, require_precision
-from facelab.importance.targets import Score, Target, baseline_like, channels_at, layer_name, layer_output, neuron, scalar, spread, watched
+from facelab.importance.attribution import exact
+from facelab.importance.attribution.paths import QUADRATURES
+from facelab.importance.attribution.targets import (
+    Explained,
+    Target,
+    baseline_like,
+    channels_at,
+    layer_name,
+    layer_output,
+    neuron,
+    scalar,
+    spread,
+    watched,
+)
+from facelab.networks.evaluation import copied, evaluating, require_hooks, require_precision
 
 METHODS = {
     "saliency": "Which pixels would change the output if they were nudged now?",
@@ -178,7 +189,7 @@ def _values(model, score, inputs, reference, method, layer, axis, steps, quadrat
 
 
 def part_ablation(
-    score: Score, inputs: Shaped[Tensor, "B *shape"], reference: Shaped[Tensor, "B *shape"], labels: Integer[Tensor, "B *shape"]
+    score: Explained, inputs: Shaped[Tensor, "B *shape"], reference: Shaped[Tensor, "B *shape"], labels: Integer[Tensor, "B *shape"]
 ) -> Float[Tensor, "B *shape"]:
     """The drop of the score when a part takes the values of the reference, spread evenly over the pixels of the part."""
     from captum.attr import FeatureAblation
@@ -193,7 +204,7 @@ def part_ablation(
     return effect
 
 
-def _channel_ablation(score: Score, layer: nn.Module, inputs: Tensor, axis: int) -> Tensor:
+def _channel_ablation(score: Explained, layer: nn.Module, inputs: Tensor, axis: int) -> Tensor:
     """The drop of the score when a channel is zero, spread evenly over the places of the channel."""
     with torch.no_grad():
         output, before = layer_output(score, layer, inputs), score(inputs)
@@ -212,7 +223,7 @@ def _channel_ablation(score: Score, layer: nn.Module, inputs: Tensor, axis: int)
     return (drop / places).expand_as(output)
 
 
-def _require_row_by_row(score: Score, inputs: Tensor, outputs: Tensor) -> None:
+def _require_row_by_row(score: Explained, inputs: Tensor, outputs: Tensor) -> None:
     """Two copies of the first input must both answer as it did among the others."""
     try:
         with torch.no_grad():
@@ -224,7 +235,7 @@ def _require_row_by_row(score: Score, inputs: Tensor, outputs: Tensor) -> None:
         raise ValueError("The target or the model looks at several inputs at once; what is explained must answer input by input.")
 
 
-def _matters(score: Score, layer: nn.Module, inputs: Tensor) -> bool:
+def _matters(score: Explained, layer: nn.Module, inputs: Tensor) -> bool:
     """Whether the score depends on what a layer puts out."""
     given = inputs.clone().requires_grad_() if inputs.is_floating_point() else inputs
     with watched(layer) as seen:
@@ -238,7 +249,7 @@ RECTIFIERS = (
 )
 
 
-def _require_relu_modules(model: nn.Module, score: Score, inputs: Tensor) -> None:
+def _require_relu_modules(model: nn.Module, score: Explained, inputs: Tensor) -> None:
     """Refuse rectifiers that guided backpropagation would treat as saliency does: whatever is not the call of a module nn.ReLU."""
     calls: list[Tensor] = []
     hooks = [m.register_forward_hook(lambda m, _, output: calls.append(output)) for m in model.modules() if isinstance(m, nn.ReLU)]
@@ -263,7 +274,7 @@ def _require_relu_modules(model: nn.Module, score: Score, inputs: Tensor) -> Non
 class _Scalar(nn.Module):
     """A model with one output, for what captum hooks by itself."""
 
-    def __init__(self, model: nn.Module, score: Score):
+    def __init__(self, model: nn.Module, score: Explained):
         super().__init__()
         self.model, self.score = model, score
 

@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from facelab.importance.scores import Loader, Score, accuracy, evaluating, log_likelihood, negative_squared_error, scored
+from facelab.importance.scores import Loader, Score, accuracy, log_likelihood, negative_squared_error, scored
+from facelab.networks.evaluation import evaluating
 
 
 class DoesNotFit(ValueError):

@@ -7,8 +7,8 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from facelab import running
-from facelab.running import Task, UnknownNotebook, discover, find, run, run_all, scoreboard, student_copy, typed_parameters
+from facelab.course import running
+from facelab.course.running import Task, UnknownNotebook, discover, find, run, run_all, scoreboard, student_copy, typed_parameters
 
 PARAMETERS = 'preset = "quick"\nseed = 0\ndevice = "auto"\nsabotage = ""\nscale = 0.5\nflag = False\nsource = "world"'
 METADATA = dict(

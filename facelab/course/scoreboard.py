@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from facelab.claims import as_percent
-from facelab.fingerprints import PACKAGE
-from facelab.running import Notebook
-from facelab.settling import FOLDER, load, load_all, may_be_judged
+from facelab.course.fingerprints import PACKAGE
+from facelab.course.running import Notebook
+from facelab.course.settling import FOLDER, load, load_all, may_be_judged
 
 MARKS = ("<!-- scoreboard: written by `facelab scoreboard --readme` -->", "<!-- end of scoreboard -->")
 

@@ -18,7 +18,7 @@ from facelab.claims import CLAIM_TYPE, METRICS_TYPE
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
-NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
+NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 OUTPUT = Path("build") / "executed"
 WIDGET_TYPE = "application/vnd.jupyter.widget-view+json"
 REQUIRED = ("slug", "part", "number", "title", "paper", "seconds", "memory_mb", "sabotages")

@@ -11,9 +11,10 @@ from torch.func import functional_call, vjp, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from facelab.blocks import seeded
-from facelab.importance.networks import is_plain, layers
-from facelab.importance.paths import path_nodes
-from facelab.importance.scores import Score, scored, tensors_in
+from facelab.importance.attribution.paths import path_nodes
+from facelab.importance.scores import Score, scored
+from facelab.networks.evaluation import tensors_in
+from facelab.networks.layers import is_plain, layers
 
 CHUNK = 32  # samples at a time: gradients per sample are as many as weights times this
 PROBES = 4  # random signs per layer for the diagonal of the Hessian

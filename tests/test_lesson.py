@@ -2,9 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from facelab import notebook
 from facelab.claims import relative_gain
-from facelab.notebook import assert_close, check_answer, compare_with_paper, show_source
+from facelab.lesson import assert_close, check_answer, compare_with_paper, show_source
 
 
 def test_the_source_shown_is_the_source_there_is():
@@ -14,8 +13,8 @@ def test_the_source_shown_is_the_source_there_is():
     assert "relative_gain" in shown._repr_html_()
     assert "<style" not in shown._repr_html_()
     assert repr(shown).startswith("# facelab.claims.relative_gain\ndef relative_gain(")
-    assert show_source(notebook.Source).code.startswith("class Source:")
-    assert show_source(notebook.Source.__repr__).code.startswith("def __repr__")  # a method, without its indentation
+    assert show_source(lesson.Source).code.startswith("class Source:")
+    assert show_source(lesson.Source.__repr__).code.startswith("def __repr__")  # a method, without its indentation
 
 
 def test_source_of_compiled_kernels_is_python_too():

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from facelab.importance.own import Data, DoesNotFit, fit_together, load_data, load_network
 from facelab.importance.scores import accuracy, log_likelihood, negative_squared_error
+from facelab.yours import Data, DoesNotFit, fit_together, load_data, load_network
 
 GOOD = """
     import torch

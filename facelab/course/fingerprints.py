@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-PACKAGE = Path(__file__).resolve().parent
+PACKAGE = Path(__file__).resolve().parents[1]
 PORTABLE = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_CBWR": "AVX2", "OPENBLAS_CORETYPE": "Haswell"}
 """The instruction set that nearly all x86 processors of today have in common."""
 ARITHMETICS: dict[str, dict[str, str]] = {
@@ -23,7 +23,7 @@ ARITHMETICS: dict[str, dict[str, str]] = {
     "oldest": {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_CBWR": "COMPATIBLE", "OPENBLAS_CORETYPE": "Nehalem"},
 }
 """Environment variables that make this processor calculate as another one would; `oldest` is four times slower, for use by hand."""
-UNMEASURED = ("pictures", "explorers", "notebook", "running", "fingerprints", "settling", "scoreboard", "lab", "cli")
+UNMEASURED = ("pictures", "explorers", "lesson", "course", "cli")
 """Rooms that draw, check or run what is measured: a change there changes no figure."""
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "captum", "torch-pruning")
 
@@ -104,7 +104,7 @@ def arithmetic(environment: dict[str, str]) -> dict[str, Any]:
 
 @cache
 def _arithmetic(variables: tuple[tuple[str, str], ...]) -> str:
-    command = [sys.executable, "-c", "from facelab import fingerprints; fingerprints._describe_arithmetic()"]
+    command = [sys.executable, "-c", "from facelab.course import fingerprints; fingerprints._describe_arithmetic()"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"} | dict(variables)
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd=PACKAGE.parent)
     if done.returncode:

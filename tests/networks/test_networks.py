@@ -5,7 +5,9 @@ import torch
 from torch import nn
 
 from facelab.blocks import seeded
-from facelab.importance.networks import folded, groups, layers, overlooked
+from facelab.networks.folding import folded
+from facelab.networks.layers import layers, overlooked
+from facelab.networks.ties import groups
 
 
 class Residual(nn.Module):

@@ -24,9 +24,10 @@ from torch import Tensor, fx, nn
 from torch.fx.node import map_arg
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from facelab.importance.channels import ADD, FLATTEN, MEAN, Labels, Tracer, Unit, compute, evaluated, is_depthwise, operation, replaced
-from facelab.importance.networks import LAYERS, NORMS, is_plain, layers, normalised
-from facelab.importance.scores import copied, require_hooks, tensors_in
+from facelab.networks.channels import ADD, FLATTEN, MEAN, Labels, Tracer, Unit, compute, evaluated, is_depthwise, operation, replaced
+from facelab.networks.evaluation import copied, require_hooks, tensors_in
+from facelab.networks.folding import NORMS, normalised
+from facelab.networks.layers import LAYERS, is_plain, layers
 
 CONVOLUTIONS: dict[type, Callable] = {nn.Conv1d: F.conv1d, nn.Conv2d: F.conv2d, nn.Conv3d: F.conv3d}
 LINEAR: set = {nn.AvgPool1d, nn.AvgPool2d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.Identity, nn.Dropout, nn.Dropout2d}

@@ -15,9 +15,8 @@ from jaxtyping import Float64
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from facelab.importance.targets import watched
-
-Score = Callable[[Tensor], Tensor]
+from facelab.importance.attribution.paths import Explained
+from facelab.importance.attribution.targets import watched
 
 LINEAR = (
     *("convolution", "addmm", "mm", "bmm", "dot", "mv", "baddbmm", "add", "sub", "rsub", "neg", "mul", "div", "sum", "mean", "copy_"),
@@ -48,7 +47,7 @@ ROWS = 128
 CLOSEST = 1e-13  # breakpoints nearer than this are one
 
 
-def breakpoints(score: Score, image: Float64[Tensor, "*shape"], start: Float64[Tensor, "*shape"]) -> Float64[Tensor, " n"]:
+def breakpoints(score: Explained, image: Float64[Tensor, "*shape"], start: Float64[Tensor, "*shape"]) -> Float64[Tensor, " n"]:
     """All places in [0,1] where the score bends on the straight way from `start` to `image`, with both ends, in order.
 
     Args:
@@ -82,7 +81,7 @@ def breakpoints(score: Score, image: Float64[Tensor, "*shape"], start: Float64[T
 
 
 def integrated_gradients(
-    score: Score, inputs: Float64[Tensor, "B *shape"], reference: Float64[Tensor, "B *shape"]
+    score: Explained, inputs: Float64[Tensor, "B *shape"], reference: Float64[Tensor, "B *shape"]
 ) -> Float64[Tensor, "B *shape"]:
     """Integrated gradients without a quadrature error: a sum of gradient times length over the pieces of the path.
 
@@ -113,7 +112,7 @@ def integrated_gradients(
 
 
 def conductance(
-    score: Score, layer: nn.Module, inputs: Float64[Tensor, "B *shape"], reference: Float64[Tensor, "B *shape"]
+    score: Explained, layer: nn.Module, inputs: Float64[Tensor, "B *shape"], reference: Float64[Tensor, "B *shape"]
 ) -> Float64[Tensor, "B ..."]:
     """Conductance of the units of a layer without a quadrature error (Dhamdhere, Sundararajan, Yan 2018, eq. 2).
 
@@ -214,7 +213,7 @@ _BENDS: dict[str, Callable[..., tuple[Tensor, Tensor]]] = {
 }
 
 
-def _check_linear(score: Score, image: Tensor, start: Tensor, knots: Tensor) -> None:
+def _check_linear(score: Explained, image: Tensor, start: Tensor, knots: Tensor) -> None:
     """A product of two things that move bends everywhere: on every piece, the middle must be the mean of the ends."""
     for first in range(0, len(knots) - 1, ROWS):
         piece = knots[first : first + ROWS + 1]

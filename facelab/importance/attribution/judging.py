@@ -12,8 +12,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from facelab.blocks import seeded
-from facelab.importance.scores import copied, evaluating
-from facelab.importance.targets import Target, baseline_like, scalar, spread
+from facelab.importance.attribution.targets import Target, baseline_like, scalar, spread
+from facelab.networks.evaluation import copied, evaluating
 
 Perturb = Callable[[Tensor], tuple[Tensor, Tensor]]
 ROWS = 64

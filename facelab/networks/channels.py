@@ -19,7 +19,8 @@ from torch import Tensor, fx, nn
 from torch.fx import _symbolic_trace as symbolic_trace
 from torch.fx.node import map_arg
 
-from facelab.importance.networks import LAYERS, NORMS, channel_axis, outputs_of
+from facelab.networks.folding import NORMS
+from facelab.networks.layers import LAYERS, channel_axis, outputs_of
 
 # what maps a channel of zeros to a channel of zeros, and looks at no other channel
 ELEMENTWISE: set = {
