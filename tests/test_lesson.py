@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from facelab import lesson
 from facelab.claims import relative_gain
 from facelab.lesson import assert_close, check_answer, compare_with_paper, show_source
 
