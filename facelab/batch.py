@@ -6,7 +6,7 @@ Head space is right-handed: x to the subject's left (image right), y up, z out o
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
@@ -15,6 +15,8 @@ from facelab.markups import Markup, convert, markup
 
 if TYPE_CHECKING:  # who only looks at images need not wait for it
     from torch import Tensor
+
+AnyBatch = TypeVar("AnyBatch", bound="Batch")
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class Batch:
             raise ValueError(f"This batch does not know {name}, but {', '.join(has)}; take samples of a world or data set that does.")
         return value
 
-    def take(self, index) -> Self:
+    def take(self: AnyBatch, index) -> AnyBatch:
         """The samples at `index` (anything numpy indexes a first axis with; an integer gives a batch of one)."""
         index = np.atleast_1d(np.arange(len(self))[index])
 
@@ -181,9 +183,6 @@ class FaceBatch(Batch):
         return convert(self.known("landmarks"), size)
 
     color = Batch.colour
-
-
-AnyBatch = TypeVar("AnyBatch", bound=Batch)
 
 
 def concatenate(batches: Sequence[AnyBatch]) -> AnyBatch:
