@@ -66,7 +66,7 @@ class Resumable:
 
 def identified(parts: Parts, identity: Mapping[str, Any]) -> dict[str, Any]:
     """What makes a run this one: `identity` with digests in place of data, the first weights, the options of the optimisers."""
-    run = {name: value if isinstance(value, str | int | float) else _digest_of_data(value) for name, value in identity.items()}
+    run = {name: value if isinstance(value, str | int | float | None) else _digest_of_data(value) for name, value in identity.items()}
     for name, part in parts.items():
         if isinstance(part, nn.Module):
             run[f"first {name}"] = digest_of_network(part)[:16]

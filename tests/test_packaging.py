@@ -16,6 +16,7 @@ FLOORS = [
     {"", "markups"},
     {"batch"},
     {"worlds", "datasets", "blocks", "metrics"},
+    {"checkpoints"},
     {"methods", "importance", "training"},
     {"claims", "notebook", "pictures"},
     {"explorers", "zoo"},

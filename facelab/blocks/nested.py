@@ -29,8 +29,8 @@ def children(data: Any) -> dict[Any, Any]:
 def like(data: Any, changed: Mapping[Any, Any]) -> Any:
     """The same container with other children: a dictionary, tuple, named tuple or dataclass."""
     if isinstance(data, Mapping):
-        return dict(data) | changed
-    if is_dataclass(data):
+        return {**data, **changed}
+    if is_dataclass(data) and not isinstance(data, type):
         return replace(data, **changed)
     parts = [changed.get(number) for number in range(len(data))]
     return type(data)(*parts) if hasattr(data, "_fields") else tuple(parts)
