@@ -16,6 +16,7 @@ FLOORS = [
     {"", "markups"},
     {"batch"},
     {"worlds", "datasets", "blocks", "networks", "metrics"},
+    {"checkpoints"},
     {"methods", "importance", "training"},
     {"claims", "lesson", "pictures"},
     {"explorers", "zoo", "yours"},
