@@ -13,7 +13,7 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "facelab"
 FLOORS = [
-    {"", "markups"},
+    {"", "markups", "statistics"},
     {"batch"},
     {"worlds", "datasets", "blocks", "networks", "metrics"},
     {"checkpoints"},
