@@ -371,9 +371,8 @@ def exercises(lesson: Lesson) -> list[Break]:
     found += [
         Break(cell.index, "a check without a solution behind it, 1 is asked for; add it.") for cell in group if calls(cell, "check_answer")
     ]
-    count = sum("solution" in cell.tags for cell in section)
-    if count < 2:
-        found.append(Break(None, f"{count} exercises with a solution in the section 'Exercises', at least 2 are asked for; add some."))
+    if not any("solution" in cell.tags for cell in section):
+        found.append(Break(None, "0 solutions in the section 'Exercises', at least 1 is asked for; add some."))
     return found
 
 
@@ -383,10 +382,10 @@ def exercise(lesson: Lesson, group: list[Cell], solution: Cell) -> Iterator[Brea
     checks = [cell for cell in group if calls(cell, "check_answer")]
     if not solution.collapsed:
         yield Break(solution.index, "a solution that is not collapsed, every one must be; set its `jupyter.source_hidden`.")
-    if not fills or lesson.cells[group[0].index - 1].kind != "markdown":
-        yield Break(
-            solution.index, f"{len(fills)} cells to fill behind the question of this solution, 1 is asked for; add question and cell."
-        )
+    if not group or lesson.cells[group[0].index - 1].kind != "markdown":
+        yield Break(solution.index, "0 questions before the code that leads to this solution, 1 is asked for; ask it in a cell of text.")
+    if not fills:
+        yield Break(solution.index, "0 cells to fill before this solution, 1 is asked for; write one with dots to replace.")
     if not checks or checks[-1] is not group[-1] or (fills and checks[0].index <= fills[0].index):
         yield Break(
             solution.index, "the solution does not follow its check directly, it must; order question, cell to fill, check, solution."
@@ -439,9 +438,9 @@ def long_sentences(lesson: Lesson) -> list[Break]:
     return found
 
 
-def claims(lesson: Lesson, folder: Path = SETTLED) -> list[Break]:
+def claims(lesson: Lesson) -> list[Break]:
     """At most three judged claims and six in all, as they were settled."""
-    path = folder / f"{lesson.slug}.json"
+    path = SETTLED / f"{lesson.slug}.json"
     if not path.exists():
         return [Break(None, f"no settled figures in {path.name}, 1 such file is asked for; run `facelab settle {lesson.slug}`.")]
     settled = json.loads(path.read_text(encoding="utf-8"))["claims"]
