@@ -20,9 +20,9 @@ from torch import Tensor, nn
 
 from facelab import datasets, metrics, training, zoo
 from facelab.blocks import augment, count_parameters, landmark_loss, seeded
-from facelab.claims import relative_gain
 from facelab.markups import conversion, markup
 from facelab.methods.decafa import decafa_loss
+from facelab.statistics import bootstrap_interval, gain_interval
 from facelab.worlds import faces
 
 
@@ -190,17 +190,16 @@ def scores(model: nn.Module, baselines: Sequence[str] = ()) -> dict:
         return np.array([values[test.identity == person].mean() for person in people])
 
     values = zoo.errors(model, test)
-    draws = np.random.default_rng(0).integers(len(people), size=(10_000, len(people)))
-    low, high = np.percentile(by_person(values)[draws].mean(axis=1), [2.5, 97.5])
+    low, high = bootstrap_interval(by_person(values), draws=10_000)
     about = {
         "data": f"P1_Facial_Keypoints, {len(test)} frames of {len(people)} people never seen in training",
         "nme_percent": round(float(values.mean()), 3),
-        "interval_95_percent": [round(float(low), 3), round(float(high), 3)],
+        "interval_95_percent": [round(low, 3), round(high, 3)],
         "interval_by": "bootstrap over people",
         "failure_rate_10_percent": round(float(metrics.failure_rate(values, 10.0)), 4),
         "area_under_curve_10": round(float(metrics.area_under_curve(values, 10.0)), 4),
     }
-    gains = {name: relative_gain(by_person(values), by_person(zoo.errors(zoo.load(name), test)), better="lower") for name in baselines}
+    gains = {name: gain_interval(by_person(values), by_person(zoo.errors(zoo.load(name), test)), better="lower") for name in baselines}
     lower = {name: [round(100 * share, 1) for share in gain] for name, gain in gains.items()}
     return about | ({"percent_lower_than": lower} if lower else {})
 

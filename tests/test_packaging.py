@@ -13,9 +13,10 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "facelab"
 FLOORS = [
-    {"", "markups"},
+    {"", "markups", "statistics"},
     {"batch"},
     {"worlds", "datasets", "blocks", "networks", "metrics"},
+    {"checkpoints"},
     {"methods", "importance", "training"},
     {"claims", "lesson", "pictures"},
     {"explorers", "zoo", "yours"},

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from facelab.claims import as_percent
+from facelab.claims import as_gain, as_margin
 from facelab.course.fingerprints import PACKAGE
 from facelab.course.running import Notebook
 from facelab.course.settling import FOLDER, load, load_all, may_be_judged
@@ -28,19 +28,23 @@ def row(claim: dict[str, Any]) -> dict[str, str]:
         "claim": claim["statement"],
         "ours": f"{claim['ours']:.4g}{unit}",
         "baseline": f"{claim['baseline']:.4g}{unit}",
-        "pooled gain": as_percent(claim["gain"]),
-        "95 % interval": f"{as_percent(claim['low'])} to {as_percent(claim['high'])}",
-        "gains of the runs": _range(claim["gains"]),
-        "must exceed": f"{claim['margin']:.0%}",
+        "pooled gain": _as_gain(claim, claim["gain"]),
+        "95 % interval": f"{_as_gain(claim, claim['low'])} to {_as_gain(claim, claim['high'])}",
+        "gains of the runs": _range(claim),
+        "must exceed": as_margin(claim["margin"], claim["unit"], claim.get("absolute", False)),
         "met in": f"{claim['met']} of {runs}",
         "verdict": verdict(claim),
     }
 
 
-def _range(gains: list[float | None]) -> str:
-    """From the lowest to the highest; a run whose baseline may be zero has none."""
-    known = [gain for gain in gains if gain is not None]
-    return f"{as_percent(min(known))} to {as_percent(max(known))}" if known else "none"
+def _as_gain(claim: dict[str, Any], gain: float | None) -> str:
+    return as_gain(gain, claim["unit"], claim.get("absolute", False))  # figures settled before there were absolute gains do not say
+
+
+def _range(claim: dict[str, Any]) -> str:
+    """Gains of the runs, from the lowest to the highest; a run whose baseline may be zero has none."""
+    known = [gain for gain in claim["gains"] if gain is not None]
+    return f"{_as_gain(claim, min(known))} to {_as_gain(claim, max(known))}" if known else "none"
 
 
 def show_settled(slug: str, *claims, **variant):
@@ -59,7 +63,7 @@ def show_settled(slug: str, *claims, **variant):
         print(f"There are no settled figures of this variant yet; facelab settle {slug}{settings} makes them.")
         return None
     known = {claim["name"]: claim for claim in settled["claims"]}
-    rows = [{"claim": c.statement, "gain here": as_percent(c.gain)} | _beside(known.get(c.name)) for c in claims]
+    rows = [{"claim": c.statement, "gain here": as_gain(c.gain, c.unit, c.absolute)} | _beside(known.get(c.name)) for c in claims]
     return pd.DataFrame(rows).style.hide(axis="index").set_properties(**{"text-align": "left", "white-space": "normal"})
 
 
@@ -68,8 +72,8 @@ def _beside(claim: dict[str, Any] | None) -> dict[str, str]:
     if claim is None:
         return dict.fromkeys(("gains of all runs", "pooled, 95 % interval", "met in", "verdict"), "not settled yet")
     return {
-        "gains of all runs": _range(claim["gains"]),
-        "pooled, 95 % interval": f"{as_percent(claim['gain'])} ({as_percent(claim['low'])} to {as_percent(claim['high'])})",
+        "gains of all runs": _range(claim),
+        "pooled, 95 % interval": f"{_as_gain(claim, claim['gain'])} ({_as_gain(claim, claim['low'])} to {_as_gain(claim, claim['high'])})",
         "met in": f"{claim['met']} of {len(claim['gains'])}",
         "verdict": verdict(claim),
     }

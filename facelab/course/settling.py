@@ -3,7 +3,7 @@
 One training is one throw of the dice. Another seed is another throw; so is another processor, which adds in another order, for
 training amplifies the last digit. Every claim is therefore measured in several runs, and judged in a notebook only if it was
 met in all of them. An interval pools the runs: rows are seeds (runs of one seed share their faces and are averaged first),
-columns are samples, and both are resampled.
+columns are samples, and both are resampled. The mean of samples, or the statistic of a set of them, is taken in each row.
 """
 
 import json
@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from facelab.claims import BaselineNearZero, number_or_none, relative_gain, unpacked
+from facelab.claims import number_or_none, unpacked
 from facelab.course import running
 from facelab.course.fingerprints import ARITHMETICS, PACKAGE, arithmetic, fingerprint
 from facelab.course.running import Notebook, Run, Task
+from facelab.statistics import BaselineNearZero, Statistic, gain_interval, value_of
 
 FOLDER = PACKAGE.parent / "data" / "settled"
 WORK = Path("build") / "settled"
@@ -136,9 +137,19 @@ def pooled(slug: str, parameters: dict[str, Any], stamp: str, runs: list[dict[st
         made = [claim for run in runs for claim in run["claims"] if claim["name"] == name]
         if len(made) != len(runs):
             raise ValueError(f"{slug}: the claim {name!r} is missing in some runs; a claim has to be made whatever the seed.")
-        ours, baseline = (_matrix([unpacked(claim["scores"][side]) for claim in made], seeds) for side in ("ours", "baseline"))
+        of_runs = [[unpacked(claim["scores"][side]) for claim in made] for side in ("ours", "baseline")]
+        about = {"absolute": made[0].get("absolute", False), "statistic": made[0].get("statistic", "")}
+        statistic = _statistic(name, about["statistic"])
+        rows = of_runs if statistic is None else [[np.atleast_1d(value_of(statistic, sets).mean()) for sets in side] for side in of_runs]
+        ours, baseline = (_matrix(side, seeds) for side in rows)
+        averages = {"ours": float(ours.mean()), "baseline": float(baseline.mean())}
+        options: dict[str, Any] = {"better": made[0]["better"], "absolute": about["absolute"]}
+        if statistic is not None and len({sets.shape[-3:] for sets in of_runs[0]}) == 1:  # else there are no samples in common
+            ours, baseline = (np.concatenate([sets.reshape(-1, *sets.shape[-3:]) for sets in side]) for side in of_runs)
+            labels = [seed for sets, seed in zip(of_runs[0], seeds, strict=True) for _ in range(sets[..., 0, 0, 0].size)]
+            options |= {"statistic": statistic, "labels": labels}
         try:
-            gain, low, high = relative_gain(ours, baseline, better=made[0]["better"])
+            gain, low, high = gain_interval(ours, baseline, **options)
         except BaselineNearZero:
             if not made[0]["indicative"]:
                 raise
@@ -149,7 +160,8 @@ def pooled(slug: str, parameters: dict[str, Any], stamp: str, runs: list[dict[st
         spread = max(float(np.std(values, ddof=1)) for values in (gains, of_seeds) if len(values) > 1)
         claims.append(
             {key: made[0][key] for key in ("name", "statement", "better", "unit", "margin", "indicative")}
-            | {"ours": float(ours.mean()), "baseline": float(baseline.mean())}
+            | {key: value for key, value in about.items() if value}
+            | averages
             | {"gain": number_or_none(gain), "low": number_or_none(low), "high": number_or_none(high)}
             | {f"{key}s": [claim[key] for claim in made] for key in ("gain", "low", "high")}
             | {"met": sum(claim["met"] for claim in made), "spread": number_or_none(spread)}
@@ -207,6 +219,18 @@ def _write(path: Path, content: dict[str, Any]) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     partial.replace(path)
+
+
+def _statistic(claim: str, name: str) -> Statistic | None:
+    """The statistic of sets that a stored claim names. Only those of `facelab.metrics`: nothing else that a file names is run."""
+    if not name:
+        return None
+    from facelab import metrics
+
+    module, _, function = name.rpartition(".")
+    if module != metrics.__name__ or not hasattr(metrics, function):
+        raise ValueError(f"The claim {claim!r} is of the statistic {name}, which cannot be settled; move it to facelab.metrics.")
+    return getattr(metrics, function)
 
 
 def _matrix(scores: list[np.ndarray], seeds: list[int]) -> np.ndarray:

@@ -28,7 +28,7 @@ from facelab.networks.folding import folded
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 from nets import Residual, batches, lively
 
-pytestmark = pytest.mark.benchmark(timer=time.process_time)
+pytestmark = [pytest.mark.benchmark(timer=time.process_time), pytest.mark.long]
 SAMPLES, TURNS = 256, 2
 TARGETS = {1: 6.0, 2: 4.0}  # by blocks per stage
 
