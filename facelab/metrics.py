@@ -3,6 +3,15 @@
 A face without a prediction (NaN) has the error NaN, and counts as one whose error is above every threshold.
 mIoU, F1, concordance and correlations are no means over samples: `confusions`, `detections`, `moments` and `pairs` say what each sample
 gives, and `mean_iou`, `mean_f1`, `concordance`, `pearson` and `spearman` what a set of them has; claims resample between the two.
+
+What is one number per image or per query comes from torchmetrics as it is, and a claim takes it without a statistic:
+
+    from torchmetrics.functional.image import structural_similarity_index_measure
+    from torchmetrics.functional.retrieval import retrieval_average_precision
+
+    ours = structural_similarity_index_measure(painted, images, data_range=1.0, reduction="none")          # (B,C,H,W) each -> (B,)
+    ours = [retrieval_average_precision(score, relevant) for score, relevant in zip(scores, same, strict=True)]   # one per query
+    claim("Ours paints more alike", ours=ours, baseline=baseline, better="higher", name="ssim")
 """
 
 import math

@@ -21,31 +21,24 @@ def cross_entropy(model, batch, generator):
     return F.cross_entropy(model(images), parts)
 
 
-@pytest.fixture(scope="module")
-def data():
-    return [faces.render(count, seed=seed, size=24, channels="parts") for seed, count in enumerate((256, 64))]
-
-
 def trained(rival, train, **options):
     with seeded(0):
         model = RIVALS[rival]()
-    tensors = train.tensors("parts", colour=True)
-    training.fit(model, cross_entropy, tensors, steps=100, batch_size=16, learning_rate=3e-2, progress=False, **options)
+    options |= {"steps": 100, "batch_size": 16, "learning_rate": 3e-2, "progress": False}
+    training.fit(model, cross_entropy, train.tensors("parts", colour=True), **options)
     return model
 
 
 def claimed(test, **models):
-    parts = {
-        name: metrics.confusions(training.predict(model, test.colour(), lambda scores: scores.argmax(dim=1)), test.parts, CLASSES)
-        for name, model in models.items()
-    }
+    answers = {name: training.predict(model, test.colour(), lambda scores: scores.argmax(dim=1)) for name, model in models.items()}
+    parts = {name: metrics.confusions(answer, test.parts, CLASSES) for name, answer in answers.items()}
     words = "Who sees the neighbourhood finds the parts of a face better than who sees the colour of one pixel"
     options = {"better": "higher", "gain": "absolute", "margin": 0.05, "statistic": metrics.mean_iou, "groups": test.groups}
     return claims.claim(words, name="parts", **parts, **options)
 
 
-def test_a_segmenter_is_trained_judged_stopped_and_resumed(data, tmp_path):
-    train, test = data
+def test_a_segmenter_is_trained_judged_stopped_and_resumed(tmp_path):
+    train, test = (faces.render(count, seed=seed, size=24, channels="parts") for seed, count in enumerate((256, 64)))
     baseline = trained("colour of each pixel", train)
     claim = claimed(test, ours=trained("U-Net", train), baseline=baseline)
     claims.require(claim)

@@ -92,6 +92,8 @@ class TestFaces:
         whole(picture)
         photograph = pictures.show_truth(FaceBatch(IMAGES, LANDMARKS, np.arange(5)))
         assert [axes.get_title(loc="left") for axes in photograph.axes][:3] == ["image", "68 landmarks", ""]
+        assert [axes.get_title(loc="left") for axes in pictures.show_truth(FaceBatch(IMAGES)).axes][:2] == ["image", ""]
+        whole(pictures.show_faces(FaceBatch(IMAGES)))
 
 
 class TestMaps:
