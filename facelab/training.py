@@ -440,7 +440,7 @@ def _torch_threads(threads: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _run_job(name: str, job: Callable[[], Any]) -> tuple[str, Any]:
+def _run_job(name: Any, job: Callable[[], Any]) -> tuple[Any, Any]:
     token = _quiet.set(True)
     try:
         with _torch_threads(1), seeded(0):
@@ -449,7 +449,7 @@ def _run_job(name: str, job: Callable[[], Any]) -> tuple[str, Any]:
         _quiet.reset(token)
 
 
-def fit_all(jobs: Mapping[str, Callable[[], Any]], workers: int = 2, progress: bool = True) -> dict[str, Any]:
+def fit_all(jobs: Mapping[Any, Callable[[], Any]], workers: int = 2, progress: bool = True) -> dict[Any, Any]:
     """Run independent trainings side by side, one process and one torch thread each.
 
     Results do not depend on `workers`: every job begins with the same global generator, so jobs that build a model for different
