@@ -107,7 +107,7 @@ def value_of(statistic: Statistic, sets: Float[np.ndarray, "*sets samples items 
     Raises:
         ValueError: the statistic returns another shape than one number per set, or none for a set.
     """
-    values = np.asarray(_of_sets(statistic, sets))
+    values = _of_sets(statistic, sets)
     if np.isnan(values).any():
         raise ValueError(f"The statistic {statistic.__name__} is NaN; every item may be absent from the set, or nothing varies in it.")
     return values
@@ -156,10 +156,10 @@ def _of_resampled(
 
 
 def _of_sets(statistic: Statistic, sets: np.ndarray) -> np.ndarray:
-    values = statistic(sets)
-    if np.shape(values) != sets.shape[:-3]:
+    values = np.asarray(statistic(sets))
+    if values.shape != sets.shape[:-3]:
         raise ValueError(
-            f"The statistic returns shape {np.shape(values)} for sets of shape {sets.shape}; it must reduce the last three axes (samples, "
+            f"The statistic returns shape {values.shape} for sets of shape {sets.shape}; it must reduce the last three axes (samples, "
             f"items, parts), to {sets.shape[:-3]}: np.vectorize(function, signature='(n,i,p)->()') makes one of a function of a single set."
         )
     return values
