@@ -266,7 +266,7 @@ def _covariances(parts: Float[np.ndarray, "*sets samples outputs 6"]) -> tuple[n
 def concordance(parts: Float[np.ndarray, "*sets samples outputs 6"]) -> Float[np.ndarray, "*sets"] | float:
     """Concordance correlation coefficient (-1..1) of a set of `moments`, mean over outputs (Lin, Biometrics 1989).
 
-    It is 2 cov(x, y) / (var x + var y + (mean x - mean y)²); NaN if both are one and the same constant.
+    It is 2 cov(x, y) / (var x + var y + (mean x - mean y)²), with variances over n samples; NaN if both are one and the same constant.
     """
     x, y, variance_x, variance_y, covariance = _covariances(parts)
     with np.errstate(invalid="ignore"):

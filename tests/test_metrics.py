@@ -156,11 +156,18 @@ def test_correlations_are_those_of_torchmetrics():
     predicted[:10] = predicted[0]  # ranks are shared
     moments = metrics.moments(predicted, true)
     for ours, parts, theirs in (
-        (metrics.concordance, moments, functional.concordance_corrcoef),
         (metrics.pearson, moments, functional.pearson_corrcoef),
         (metrics.spearman, metrics.pairs(predicted, true), functional.spearman_corrcoef),
     ):
         assert ours(parts) == pytest.approx(float(theirs(predicted - 1000, true - 1000).mean()), rel=1e-6)
+    # They divide variances by n - 1 beside a squared difference of means that is not so scaled; Lin's estimate divides by n.
+    theirs = float(functional.concordance_corrcoef(predicted - 1000, true - 1000).mean())
+    assert metrics.concordance(moments) == pytest.approx(theirs, rel=0.02)
+    by_hand = [
+        2 * np.cov(x, y, bias=True)[0, 1] / (x.var() + y.var() + (x.mean() - y.mean()) ** 2)
+        for x, y in zip(predicted.numpy().T, true.numpy().T, strict=True)
+    ]
+    assert metrics.concordance(moments) == pytest.approx(np.mean(by_hand))
 
 
 def test_a_correlation_with_what_does_not_vary_has_no_value():
