@@ -1,16 +1,13 @@
-"""One training loop for every network of the course, and several trainings side by side.
+"""Batches for loops that a reader writes, one loop for the common case, and several trainings side by side.
 
 Everything random in step i depends on the seed and on i alone, so a run that was interrupted and resumed is the same run.
 """
 
-import json
 import math
 import os
-import shutil
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field
@@ -22,20 +19,134 @@ import numpy as np
 import torch
 from joblib import Parallel, delayed
 from joblib.externals.loky import get_reusable_executor
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
-from facelab.blocks import digest, digest_of_network, seeded
+from facelab import checkpoints
+from facelab.blocks import seeded
+from facelab.blocks.nested import children, is_tensor, leaves, like, map_tensors
+from facelab.checkpoints import Resumable
 
 if TYPE_CHECKING:  # four seconds that only a training needs
     from lightning_fabric import Fabric
 
-Batch = dict[str, Tensor] | tuple[Tensor, ...]
-Loss = Callable[[nn.Module, Batch, torch.Generator], Tensor]
+Parts = Mapping[str, Tensor | float]
+Loss = Callable[[nn.Module, Any, torch.Generator], Tensor | Parts | tuple[Tensor, Parts]]
 
 _quiet: ContextVar[bool] = ContextVar("quiet", default=False)
+
+
+def _bar(total: int, progress: bool, name: str, **options) -> tqdm:
+    return tqdm(total=total, desc=name, file=sys.stdout, ncols=100, disable=not progress, **options)
+
+
+# --- batches ---------------------------------------------------------------------------------------------------------
+
+
+def batches(
+    data: Any,
+    steps: int,
+    batch_size: int | Mapping[Any, int] = 32,
+    seed: int = 0,
+    *,
+    start: int = 0,
+    device: str | torch.device = "cpu",
+    progress: bool = True,
+    name: str = "training",
+) -> Iterator[tuple[int, Any, torch.Generator]]:
+    """The batches of a training loop, each with its number and with a generator for what the loop draws.
+
+    A step's batch, generator and global generator depend on `seed` and the step alone, whatever was drawn before; the global
+    generator is given back after the loop. Batches walk through fresh permutations of the data, without an end in between.
+
+        for step, batch, generator in batches({"source": {"x": x, "y": y}, "target": {"x": others}}, steps=300):
+            loss = F.cross_entropy(model(batch["source"]["x"]), batch["source"]["y"]) + distance(model(batch["target"]["x"]))
+
+    Args:
+        data: tensors, all equally long, in mappings, sequences and dataclasses in each other. If no tensor lies at the top, or if
+            `batch_size` is a mapping, what lies there are groups: of different lengths, each drawn in an order of its own.
+        steps: of the whole training.
+        batch_size: of each group; or a mapping from the name of every group to its own.
+        seed: of the orders and of the generators.
+        start: the first step, from 0; to go on after an interruption, see `Resumable`.
+        device: where batches and generator are; the data stay where they are, so they may be larger than its memory.
+        progress: show a bar.
+        name: for the bar.
+
+    Returns:
+        An iterator of (step, batch, generator): from `start` to `steps` - 1; like `data`; on `device`.
+
+    Raises:
+        ValueError: tensors of a group of different lengths or none; batch sizes below 1, or of other groups than those of the data.
+        TypeError: data hold something else than tensors.
+    """
+    sizes = _sizes(data, batch_size)
+
+    def walk():
+        with _bar(steps, progress and not _quiet.get(), name, initial=start, mininterval=0.5) as bar, seeded(seed):
+            for item in _steps(data, sizes, steps, seed, start, device):
+                yield item
+                bar.update()
+
+    return walk()
+
+
+def _sizes(data: Any, batch_size: int | Mapping[Any, int]) -> dict[Any, tuple[int, int]]:
+    """Name -> number of samples, how many of them make a batch, for each group; of data that are a single one the name is None."""
+    groups = {} if is_tensor(data) else children(data)
+    if isinstance(batch_size, Mapping):
+        if batch_size.keys() != groups.keys():
+            raise ValueError(f"batch_size names {list(batch_size)}, the groups of data are {list(groups)}; give a size for each of them.")
+    elif not groups or any(is_tensor(child) for child in groups.values()):
+        groups = {None: data}
+    sizes = {}
+    for name, group in groups.items():
+        size = batch_size[name] if isinstance(batch_size, Mapping) else batch_size
+        lengths = {len(tensor) if tensor.ndim else 0 for tensor in leaves(group).values()}
+        if len(lengths) != 1 or 0 in lengths:
+            where = "data" if name is None else f"data[{name}]"
+            raise ValueError(f"The tensors of {where} must be equally long and not empty; their lengths are {sorted(lengths)}.")
+        if size < 1:
+            raise ValueError(f"batch_size = {size} leaves no batch; give 1 or more.")
+        sizes[name] = lengths.pop(), size
+    return sizes
+
+
+def _steps(data, sizes, steps, seed, start=0, device="cpu", rank=0, ranks=1) -> Iterator[tuple[int, Any, torch.Generator]]:
+    """What `batches` gives; the share of one of several processes. Leaves the global generator as it is in the last step."""
+    generator = torch.Generator(device)
+    for step in range(start, steps):
+        step_seed = _mixed(seed, 1, step, rank)
+        torch.manual_seed(step_seed)
+        generator.manual_seed(step_seed)
+        batch = {}
+        for number, (name, (samples, size)) in enumerate(sizes.items()):
+            index = _batch_index(samples, size, step, seed, *(() if name is None else (number,)))[rank::ranks]
+            batch[name] = map_tensors(lambda tensor, index=index: tensor[index].to(device), data if name is None else children(data)[name])
+        yield step, batch[None] if None in batch else like(data, batch), generator
+
+
+def _mixed(*numbers: int) -> int:
+    """One well-mixed 63-bit number from several."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+@lru_cache(maxsize=8)
+def _permutation(samples: int, *numbers: int) -> Tensor:
+    return torch.randperm(samples, generator=torch.Generator().manual_seed(_mixed(*numbers)))
+
+
+def _batch_index(samples: int, batch_size: int, step: int, seed: int, *group: int) -> Tensor:
+    """The samples of a step: a stretch of the endless row of permutations, one per pass through the data."""
+    first, end = step * batch_size, (step + 1) * batch_size
+    epochs = range(first // samples, (end - 1) // samples + 1)
+    row = torch.cat([_permutation(samples, seed, 0, epoch, *group) for epoch in epochs])
+    return row[first - epochs[0] * samples :][:batch_size]
+
+
+# --- the common case -------------------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -45,6 +156,7 @@ class History:
     Attributes:
         name: of the run.
         loss: of each step's batch.
+        parts: name -> of each step, where the loss tells its parts; not a number where it did not.
         learning_rate: of each step.
         seconds: of training until the end of each step, interruptions not counted.
         evaluations: step (number of steps made) -> what `evaluate` returned.
@@ -55,30 +167,39 @@ class History:
     learning_rate: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     evaluations: dict[int, dict[str, float]] = field(default_factory=dict)
+    parts: dict[str, list[float]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Number of steps made."""
         return len(self.loss)
 
     def frame(self):
-        """A pandas table: step (counted from 1), loss, learning_rate, seconds and one column per evaluated quantity."""
+        """A pandas table: step (counted from 1), loss, learning_rate, seconds, `loss.NAME` of each part, and each evaluated quantity."""
         import pandas
 
         steps = range(1, len(self) + 1)
         columns = {"step": steps, "loss": self.loss, "learning_rate": self.learning_rate, "seconds": self.seconds}
+        columns |= {f"loss.{name}": values for name, values in self.parts.items()}
         for name in {name: None for values in self.evaluations.values() for name in values}:
             columns[name] = [self.evaluations.get(step, {}).get(name, math.nan) for step in steps]
         return pandas.DataFrame(columns)
+
+    def _add(self, total: float, parts: Mapping[str, float]) -> None:
+        made = len(self)
+        self.loss.append(total)
+        for name in {**self.parts, **parts}:
+            self.parts.setdefault(name, [math.nan] * made).append(parts.get(name, math.nan))
 
 
 def fit(
     model: nn.Module,
     loss: Loss,
-    data: Batch,
+    data: Any,
     *,
     steps: int,
-    batch_size: int = 32,
-    learning_rate: float = 2e-3,
+    batch_size: int | Mapping[Any, int] = 32,
+    learning_rate: float | None = None,
+    optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] | None = None,
     clip: float = math.inf,
     average: float = 0.0,
     seed: int = 0,
@@ -87,20 +208,27 @@ def fit(
     threads: int = 1,
     evaluate: Callable[[nn.Module], dict[str, float]] | None = None,
     every: int = 0,
+    after_step: Callable[[nn.Module, int], None] | None = None,
     checkpoint: str | os.PathLike | None = None,
     checkpoint_every: int = 100,
     progress: bool = True,
     name: str = "",
 ) -> History:
-    """Train `model` in place with Adam, a short warm-up and a cosine schedule down to zero.
+    """Train `model` in place, by default with Adam, with a short warm-up and a cosine schedule down to zero.
+
+    A part of the model that is given in evaluation mode and has only frozen parameters (`teacher.eval().requires_grad_(False)`) stays
+    in that mode, so that it answers alike in every step; any other is trained in training mode.
 
     Args:
         model: ends on the device it came from, in evaluation mode.
-        loss: (model, batch, generator) -> scalar; the batch is like `data`, augmentation draws from the generator.
-        data: dictionary or tuple of tensors of equal length; batches walk through fresh permutations of it.
+        loss: (model, batch, generator) -> scalar; or a mapping of scalars, its parts, whose sum it is; or (scalar, parts). The batch is
+            like `data`, augmentation draws from the generator.
+        data: as `batches` takes them. They stay where they are and batches are moved, so they may be larger than the device's memory.
         steps: number of optimiser steps.
-        batch_size: over all devices together.
-        learning_rate: the highest one.
+        batch_size: over all devices together; for each group of the data, if it is a mapping.
+        learning_rate: the highest one, of Adam; 2e-3 if it is not given.
+        optimizer: parameters -> another optimiser, with its own highest learning rates:
+            `lambda parameters: torch.optim.SGD(parameters, lr=0.1, momentum=0.9)`.
         clip: longest gradient, all parameters together; a longer one is shortened to it, so that one bad batch cannot throw the weights.
         average: share of the steps, at the end, over which weights and buffers are averaged; the average is what the model ends with.
             Two runs that differ in their last digit then differ less in the end. 0 keeps the last weights.
@@ -109,6 +237,8 @@ def fit(
         devices: how many to train on (by forked processes: not on Windows).
         threads: torch threads on the CPU; one is fastest for small nets and the result does not depend on the machine.
         evaluate: model in evaluation mode -> named figures; called after the last step, and every `every` steps if that is not 0.
+        after_step: (model, number of steps made), called after each of them without gradients: for a teacher that follows the
+            weights, or for clipping them. What it changes must be part of the model, to be there when a run goes on.
         checkpoint: folder; written every `checkpoint_every` steps. If it holds one of the same run, the run goes on from there,
             and gives bit-identical weights. The same run has the same options, first weights and data, and its loss gives the
             same value for the first batch, for which it is called once more when a run goes on.
@@ -116,32 +246,34 @@ def fit(
         name: for the bar and the history.
 
     Raises:
-        ValueError: tensors of different lengths or none, `clip` or `average` out of range, or a checkpoint of another run.
+        ValueError: data as `batches` refuses them, `clip` or `average` out of range, a learning rate beside an optimiser, or a
+            checkpoint of another run.
+        TypeError: the loss returned something else.
         FloatingPointError: the loss became infinite or not a number.
     """
     from lightning_fabric import Fabric
     from lightning_fabric.strategies import DDPStrategy
 
-    tensors = list(data.values()) if isinstance(data, Mapping) else list(data)
-    lengths = {len(tensor) for tensor in tensors}
-    if len(lengths) != 1 or 0 in lengths:
-        raise ValueError(f"The tensors of data must be equally long and not empty; their lengths are {sorted(lengths)}.")
+    sizes = _sizes(data, batch_size)
     if not clip > 0:
         raise ValueError(f"clip = {clip} leaves no gradient; give a length above 0, such as 1.0, or math.inf for none.")
     if not 0 <= average <= 1:
         raise ValueError(f"average = {average} is not a share of the steps; give a number from 0 (last weights) to 1.")
-    run: dict[str, Any] = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed, "samples": lengths.pop()}
-    run |= {"clip": clip, "average": average}
-    if checkpoint is not None:
-        names = data if isinstance(data, Mapping) else ()
-        run["data"] = " ".join([*names, digest(*(torch.as_tensor(tensor) for tensor in tensors))[:16]])
+    if optimizer is None:
+        learning_rate = 2e-3 if learning_rate is None else learning_rate
+        optimizer = lambda parameters: torch.optim.Adam(parameters, lr=learning_rate)  # noqa: E731
+    elif learning_rate is not None:
+        raise ValueError(f"learning_rate = {learning_rate} is for Adam; give it to the optimiser of your own instead.")
+    run = {"steps": steps, "batch_size": str(batch_size), "learning_rate": learning_rate, "seed": seed, "clip": clip, "average": average}
     strategy = "auto" if devices == 1 else DDPStrategy(start_method="fork", find_unused_parameters=True)
     fabric = Fabric(accelerator=device, devices=devices, strategy=strategy)
     home = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     folder = None if checkpoint is None else Path(checkpoint)
     show = progress and not _quiet.get()
     with _torch_threads(threads), seeded(seed):
-        result = fabric.launch(_train, model, loss, data, run, evaluate, every, folder, checkpoint_every, show, name)
+        result = fabric.launch(
+            _train, model, loss, data, sizes, run, optimizer, evaluate, every, after_step, folder, checkpoint_every, show, name
+        )
     history, weights = result
     if weights is not None:  # trained in other processes
         model.load_state_dict({key: torch.as_tensor(value) for key, value in weights.items()})
@@ -149,46 +281,59 @@ def fit(
     return history
 
 
-def _train(fabric: "Fabric", model, loss, data, run, evaluate, every, folder, checkpoint_every, show, name):
+def _train(
+    fabric: "Fabric", model, loss, data, sizes, run, make_optimizer, evaluate, every, after_step, folder, checkpoint_every, show, name
+):
     """The loop, in each process; returns the history and, if there are several processes, the weights as arrays."""
     for tensor in (*model.parameters(), *model.buffers()):
         if tensor.dim() == 4:  # 1.2 times faster convolutions on the CPU; those over time or space have no such layout
             tensor.data = tensor.data.to(memory_format=torch.channels_last)
-    optimizer = torch.optim.Adam(model.parameters(), lr=run["learning_rate"])
+    still = [module for module in model.modules() if not module.training and _frozen(module)]
+    optimizer = make_optimizer(model.parameters())
+    highest = [group["lr"] for group in optimizer.param_groups]
     if os.environ.get("FACELAB_SHAKE"):
         _shake(model, int(os.environ["FACELAB_SHAKE"]))
     if folder:
-        run = run | {"first weights": digest_of_network(model)[:16]}
+        run = checkpoints.identified({"weights": model, "optimizer": optimizer}, run | {"data": data})
     wrapped, optimizer = fabric.setup(model, optimizer)
     if fabric.world_size == 1:
         wrapped = model  # the wrapper synchronises processes; alone it only costs time
     averaged = _average_of(model) if run["average"] else None
-    data = _map_batch(data, fabric.to_device)
-    generator = torch.Generator(fabric.device)
+    kept = {"weights": model, "optimizer": optimizer} | ({} if averaged is None else {"average": averaged})
 
-    def loss_of(network: nn.Module, step: int) -> Tensor:
-        """Of the batch of a step, with the random numbers of that step."""
-        step_seed = _mixed(run["seed"], 1, step, fabric.global_rank)
-        torch.manual_seed(step_seed)
-        generator.manual_seed(step_seed)
-        index = _batch_index(run["samples"], run["batch_size"], step, run["seed"])[fabric.global_rank :: fabric.world_size]
-        index = index.to(fabric.device)
-        return loss(network, _map_batch(data, lambda tensor: tensor[index]), generator)
+    def steps(first: int) -> Iterator[tuple[int, Any, torch.Generator]]:
+        return _steps(data, sizes, run["steps"], run["seed"], first, fabric.device, fabric.global_rank, fabric.world_size)
 
-    first_loss = (lambda: loss_of(model.train(), 0).item()) if fabric.is_global_zero else None
-    history = _load(folder, model, optimizer, run, name, averaged, first_loss) if folder else History(name)
+    def to_training_mode() -> None:
+        wrapped.train()
+        for module in still:
+            module.eval()
+
+    history = History(name)
+    found, record = checkpoints.find(folder, run) if folder else (None, {})
+    if found:
+        if fabric.is_global_zero:  # its name would tell too little of a loss
+            to_training_mode()
+            first = _total_and_parts(loss(model, *next(steps(0))[1:]))[0].item()
+            if not math.isclose(record["loss"][0], first, rel_tol=1e-4, abs_tol=1e-12):  # another device rounds otherwise
+                there, here = ({"loss of the first batch": f"{value:.6g}"} for value in (record["loss"][0], first))
+                checkpoints.refuse_another_run(folder, there, here)
+        checkpoints.restore(found, kept)
+        record["evaluations"] = {int(step): values for step, values in record["evaluations"].items()}
+        history = History(**record)
     before, start = (history.seconds[-1] if len(history) else 0.0), time.perf_counter()
-    pending: list[Tensor] = []
-    bar = tqdm(
-        total=run["steps"], initial=len(history), desc=name or "training", file=sys.stdout, ncols=100, mininterval=0.5,
-        disable=not (show and fabric.is_global_zero),
-    )  # fmt: skip
+    pending: list[dict[str, Tensor]] = []
+    bar = _bar(run["steps"], show and fabric.is_global_zero, name or "training", initial=len(history), mininterval=0.5)
 
     def settle():
         """Read the losses back from the device, all at once."""
-        values = torch.stack(pending).tolist() if pending else []
+        read = iter(torch.stack([value for losses in pending for value in losses.values()]).tolist() if pending else [])
+        values = []
+        for losses in pending:
+            total, *parts = (next(read) for _ in losses)
+            values.append(total)
+            history._add(total, dict(zip(list(losses)[1:], parts, strict=True)))
         pending.clear()
-        history.loss.extend(values)
         if not all(math.isfinite(value) for value in values):
             first = next(value for value in values if not math.isfinite(value))
             advice = "look for values that are not finite in the data, or lower the learning rate"
@@ -197,23 +342,27 @@ def _train(fabric: "Fabric", model, loss, data, run, evaluate, every, folder, ch
             bar.set_postfix(loss=f"{values[-1]:.4g}", refresh=False)
 
     with bar:
-        for step in range(len(history), run["steps"]):
-            wrapped.train()
-            rate = _rate(step, run["steps"], run["learning_rate"])
-            for group in optimizer.param_groups:
+        for step, batch, generator in steps(len(history)):
+            to_training_mode()
+            rates = [_rate(step, run["steps"], rate) for rate in highest]
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate
-            value = loss_of(wrapped, step)
+            value, parts = _total_and_parts(loss(wrapped, batch, generator))
             optimizer.zero_grad()
             fabric.backward(value)
             if run["clip"] < math.inf:
                 nn.utils.clip_grad_norm_(model.parameters(), run["clip"])
             optimizer.step()
+            made, last = step + 1, step + 1 == run["steps"]
+            if after_step:
+                with torch.no_grad():
+                    after_step(model, made)
             if averaged is not None and step >= round((1 - run["average"]) * run["steps"]):
                 averaged.update_parameters(model)
-            pending.append(value.detach().float())
-            history.learning_rate.append(rate)
+            losses = {"": value} | {part: torch.as_tensor(part_value) for part, part_value in parts.items()}
+            pending.append({part: tensor.detach().to(value.device, torch.float32) for part, tensor in losses.items()})
+            history.learning_rate.append(rates[0])
             history.seconds.append(before + time.perf_counter() - start)
-            made, last = step + 1, step + 1 == run["steps"]
             if last and averaged is not None and averaged.n_averaged:
                 model.load_state_dict(averaged.module.state_dict())
             if made % 20 == 0 or last or (folder and made % checkpoint_every == 0):
@@ -224,10 +373,25 @@ def _train(fabric: "Fabric", model, loss, data, run, evaluate, every, folder, ch
                 history.evaluations[made] = _evaluate(evaluate, model)
                 before -= time.perf_counter() - pause  # seconds of training only
             if folder and fabric.is_global_zero and (last or made % checkpoint_every == 0):
-                _save(folder, model, optimizer, run, history, averaged)
+                checkpoints.write(folder, made, kept, run, asdict(history))
     if fabric.world_size == 1:
         return history, None
     return history, {key: value.cpu().numpy() for key, value in model.state_dict().items()}
+
+
+def _frozen(module: nn.Module) -> bool:
+    parameters = list(module.parameters())
+    return bool(parameters) and not any(parameter.requires_grad for parameter in parameters)
+
+
+def _total_and_parts(value: Any) -> tuple[Tensor, Parts]:
+    """Of what a loss returned."""
+    match (sum(value.values()), value) if isinstance(value, Mapping) else value:
+        case Tensor() as total:
+            return total, {}
+        case (Tensor() as total, Mapping() as parts):
+            return total, parts
+    raise TypeError(f"The loss returned {value!r:.80}; it must be a scalar, a mapping of scalars (its parts), or (scalar, parts).")
 
 
 def _average_of(model: nn.Module) -> AveragedModel:
@@ -261,99 +425,6 @@ def _rate(step: int, steps: int, highest: float) -> float:
     """Linear warm-up over the first twentieth, then half a cosine."""
     warmup = max(1, steps // 20)
     return highest * min(1.0, (step + 1) / warmup) * 0.5 * (1 + math.cos(math.pi * step / steps))
-
-
-def _mixed(*numbers: int) -> int:
-    """One well-mixed 63-bit number from several."""
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
-
-
-@lru_cache(maxsize=4)
-def _permutation(samples: int, seed: int, epoch: int) -> Tensor:
-    return torch.randperm(samples, generator=torch.Generator().manual_seed(_mixed(seed, 0, epoch)))
-
-
-def _batch_index(samples: int, batch_size: int, step: int, seed: int) -> Tensor:
-    """The samples of a step: a stretch of the endless row of permutations, one per pass through the data."""
-    first, end = step * batch_size, (step + 1) * batch_size
-    epochs = range(first // samples, (end - 1) // samples + 1)
-    row = torch.cat([_permutation(samples, seed, epoch) for epoch in epochs])
-    return row[first - epochs[0] * samples :][:batch_size]
-
-
-def _map_batch(data: Batch, function: Callable[[Tensor], Tensor]) -> Batch:
-    if isinstance(data, Mapping):
-        return {key: function(tensor) for key, tensor in data.items()}
-    return tuple(function(tensor) for tensor in data)
-
-
-# --- checkpoints -----------------------------------------------------------------------------------------------------
-# folder/step-000100/{weights,optimizer,average}.safetensors and run.json; a step's folder appears under its name only when complete.
-
-
-def _save(folder: Path, model: nn.Module, optimizer, run: dict, history: History, averaged: AveragedModel | None = None) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    target = folder / f"step-{len(history):06d}"
-    if target.exists():
-        return
-    unfinished = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=folder))
-    moments = {f"{i}.{key}": value for i, state in optimizer.state_dict()["state"].items() for key, value in state.items()}
-    save_file(_copied(model.state_dict()), unfinished / "weights.safetensors")
-    save_file(_copied(moments), unfinished / "optimizer.safetensors")
-    if averaged is not None:
-        save_file(_copied(averaged.state_dict()), unfinished / "average.safetensors")
-    (unfinished / "run.json").write_text(json.dumps({"run": run, "history": asdict(history)}))
-    unfinished.rename(target)
-    for old in folder.iterdir():
-        if old != target and old.name.startswith(("step-", ".unfinished-")):
-            shutil.rmtree(old, ignore_errors=True)
-
-
-def _copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Each with memory of its own, as the format wants it: weights may be tied, or parts of each other."""
-    return {key: value.detach().clone(memory_format=torch.contiguous_format) for key, value in tensors.items()}
-
-
-def _load(
-    folder: Path,
-    model: nn.Module,
-    optimizer,
-    run: dict,
-    name: str,
-    averaged: AveragedModel | None = None,
-    first_loss: Callable[[], float] | None = None,
-) -> History:
-    """Put the newest complete checkpoint into model and optimiser; an empty history if there is none.
-
-    `first_loss` gives the loss of the first batch with the weights as they are before that: its name would tell too little of a loss.
-    """
-    found = sorted(folder.glob("step-*"))
-    if not found:
-        return History(name)
-    saved = json.loads((found[-1] / "run.json").read_text())
-    there, here = saved["run"], run
-    if there == here and first_loss is not None:
-        losses = saved["history"]["loss"][0], first_loss()
-        if not math.isclose(*losses, rel_tol=1e-4, abs_tol=1e-12):  # another device rounds otherwise
-            there, here = ({"loss of the first batch": f"{value:.6g}"} for value in losses)
-    if there != here:
-        changed = ", ".join(f"{key} = {there.get(key)} there, {here.get(key)} here" for key in here if there.get(key) != here[key])
-        raise ValueError(f"The checkpoint in {folder} is of another run ({changed}); choose another folder or delete it.")
-    model.load_state_dict(load_file(found[-1] / "weights.safetensors"))
-    if averaged is not None:
-        averaged.load_state_dict(load_file(found[-1] / "average.safetensors"))
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, value in load_file(found[-1] / "optimizer.safetensors").items():
-        index, _, entry = key.partition(".")
-        state.setdefault(int(index), {})[entry] = value
-    for i, parameter in enumerate(optimizer.param_groups[0]["params"]):
-        for entry, value in state.get(i, {}).items():  # a parameter that never had a gradient has no entries
-            if value.shape == parameter.shape:  # the layout in memory of the parameter, so that arithmetic is bit-identical
-                state[i][entry] = torch.empty_like(parameter, requires_grad=False).copy_(value)
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    history = saved["history"]
-    history["evaluations"] = {int(step): values for step, values in history["evaluations"].items()}
-    return History(**history)
 
 
 # --- several at once -------------------------------------------------------------------------------------------------
@@ -428,4 +499,4 @@ def predict(
         module.train(training)
 
 
-__all__: Sequence[str] = ["History", "fit", "fit_all", "predict"]
+__all__: Sequence[str] = ["History", "Resumable", "batches", "fit", "fit_all", "predict"]

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -14,8 +15,13 @@ import torch
 from torch import nn
 from torch.nn.utils import prune
 
+from facelab import checkpoints
 from facelab.blocks import seeded
-from facelab.training import History, _batch_index, _load, _save, fit, fit_all, predict
+from facelab.training import History, Resumable, _batch_index, batches, fit, fit_all, predict
+
+
+class Interrupted(Exception):
+    pass
 
 
 def line_data(samples=64):
@@ -182,6 +188,280 @@ def test_dictionaries_are_batched_alike():
     assert_same_weights(model, train()[0])
 
 
+@dataclass(frozen=True)
+class Pairs:
+    x: torch.Tensor
+    y: torch.Tensor | None = None
+
+
+def test_groups_of_data_are_drawn_in_orders_of_their_own():
+    data = {"labelled": Pairs(torch.arange(10), torch.arange(10) + 100), "unlabelled": [torch.arange(7), {"same": torch.arange(7)}]}
+    drawn = [batch for _, batch, _ in batches(data, 14, {"labelled": 5, "unlabelled": 4}, progress=False)]
+    assert all(torch.equal(batch["labelled"].x + 100, batch["labelled"].y) for batch in drawn)
+    assert all(torch.equal(batch["unlabelled"][0], batch["unlabelled"][1]["same"]) for batch in drawn)
+    labelled, unlabelled = (torch.cat(rows) for rows in zip(*((b["labelled"].x, b["unlabelled"][0]) for b in drawn), strict=True))
+    for row, samples in ((labelled, 10), (unlabelled, 7)):
+        epochs = row.view(-1, samples)
+        assert all(sorted(epoch.tolist()) == list(range(samples)) for epoch in epochs)  # without replacement
+        assert len({tuple(epoch.tolist()) for epoch in epochs}) > 1
+    twice = [batch for _, batch, _ in batches({"a": {"x": torch.arange(9)}, "b": {"x": torch.arange(9)}}, 3, 9, progress=False)]
+    assert any(batch["a"]["x"].tolist() != batch["b"]["x"].tolist() for batch in twice)
+
+
+def test_data_without_groups_are_drawn_together_as_fit_draws_them():
+    seen = []
+
+    def loss(model, batch, generator):
+        seen.append((batch[0], torch.rand(3, generator=generator), torch.rand(3)))
+        return noisy_loss(model, batch, torch.Generator())
+
+    x, y = line_data()
+    fit(small_model(), loss, (x, y), steps=6, batch_size=16, seed=4, device="cpu", progress=False)
+    for (step, batch, generator), expected in zip(batches((x, y), 6, 16, seed=4, progress=False), seen, strict=True):
+        assert all(map(torch.equal, (batch[0], torch.rand(3, generator=generator), torch.rand(3)), expected)), step
+    nested = list(batches({"truth": {"y": y}, "x": x, "unknown": None}, 6, 16, seed=4, progress=False))
+    assert all(torch.equal(batch["x"], expected[0]) for (_, batch, _), expected in zip(nested, seen, strict=True))
+    assert nested[0][1]["unknown"] is None and len(nested[0][1]["truth"]["y"]) == 16
+
+
+def test_a_step_is_the_same_whatever_happened_before_it():
+    def drawn(start, disturb):
+        for step, batch, generator in batches(torch.arange(50), 12, 8, seed=1, start=start, progress=False):
+            yield step, batch.tolist(), torch.rand(2, generator=generator).tolist(), torch.rand(2).tolist()
+            torch.rand(disturb * step, generator=generator), torch.rand(disturb)
+
+    state = torch.get_rng_state()
+    whole = list(drawn(0, 0))
+    assert list(drawn(5, 3)) == whole[5:] and list(drawn(12, 0)) == []
+    assert len({str(step[2]) for step in whole}) == 12
+    next(iter(batches(torch.arange(50), 12, progress=False)))  # a loop that is left early
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize(
+    ("data", "batch_size", "error", "message"),
+    [
+        ({"a": {"x": torch.ones(3), "y": torch.ones(4)}, "b": {"x": torch.ones(9)}}, 2, ValueError, r"data\[a\] .*\[3, 4\]"),
+        ({"a": torch.ones(3), "b": torch.ones(4)}, 2, ValueError, r"\[3, 4\]"),
+        ({"a": torch.ones(3), "b": torch.tensor(1.0)}, 2, ValueError, "not empty"),
+        ({"a": torch.ones(3), "b": torch.ones(4)}, {"a": 2}, ValueError, r"names \['a'\], the groups of data are \['a', 'b'\]"),
+        (torch.ones(3), 0, ValueError, "batch_size = 0"),
+        ({}, 2, ValueError, "not empty"),
+        ({"x": torch.ones(3), "names": ("a", "b", "c")}, 2, TypeError, "not 'a'"),
+    ],
+)
+def test_data_that_cannot_be_drawn_are_refused_at_once(data, batch_size, error, message):
+    with pytest.raises(error, match=message):
+        batches(data, 1, batch_size)
+
+
+def test_batches_show_a_bar_unless_unwanted(capsys):
+    list(batches(torch.arange(9), 3, name="by hand"))
+    assert "by hand: 100%" in capsys.readouterr().out
+    list(batches(torch.arange(9), 3, progress=False))
+    assert capsys.readouterr() == ("", "")
+
+
+def test_data_may_be_larger_than_the_memory_of_the_device(monkeypatch):
+    """Only batches are moved there, whatever the device."""
+    moved, to = [], torch.Tensor.to
+
+    def watched(tensor, *arguments, **options):
+        moved.append(len(tensor) if tensor.ndim else 0)
+        return to(tensor, *arguments, **options)
+
+    monkeypatch.setattr(torch.Tensor, "to", watched)
+    train(3)
+    assert max(moved) == 16 and moved.count(16) == 2 * 3
+
+
+def test_an_optimiser_of_ones_own_follows_the_schedule_from_its_own_rates():
+    def fitted(optimizer, **options):
+        model = small_model()
+        history = fit(model, noisy_loss, line_data(), steps=20, batch_size=16, optimizer=optimizer, progress=False, **options)
+        return model, history
+
+    same, history = fitted(lambda parameters: torch.optim.Adam(parameters, lr=1e-2))
+    assert_same_weights(same, train(20)[0])
+    assert history.learning_rate == train(20)[1].learning_rate
+
+    def two_rates(parameters):
+        first, *others = parameters
+        return torch.optim.SGD([{"params": [first], "lr": 0.0}, {"params": others}], lr=0.05, momentum=0.9)
+
+    model, history = fitted(two_rates)
+    assert torch.equal(model[0].weight, small_model()[0].weight) and not torch.equal(model[3].weight, small_model()[3].weight)
+    assert history.learning_rate == [0.0] * 20
+    with pytest.raises(ValueError, match=r"learning_rate = 0.01 is for Adam"):
+        fitted(torch.optim.SGD, learning_rate=0.01)
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        lambda parameters: torch.optim.SGD(parameters, lr=0.05, momentum=0.9),
+        lambda parameters: torch.optim.SGD(parameters, lr=0.05),  # keeps nothing
+        lambda parameters: torch.optim.NAdam([{"params": [parameter], "betas": (0.8, 0.9)} for parameter in parameters]),
+        torch.optim.Adafactor,
+    ],
+)
+def test_every_optimiser_is_resumed_bit_for_bit(tmp_path, optimizer):
+    def job(loss=noisy_loss, **options):
+        model = small_model()
+        fit(model, loss, line_data(), steps=12, batch_size=16, optimizer=optimizer, progress=False, **options)
+        return model
+
+    def failing(model, batch, generator):
+        calls.append(1)
+        if len(calls) > 7:
+            raise Interrupted
+        return noisy_loss(model, batch, generator)
+
+    calls = []
+    with pytest.raises(Interrupted):
+        job(failing, checkpoint=tmp_path, checkpoint_every=5)
+    assert_same_weights(job(checkpoint=tmp_path), job())
+    with pytest.raises(ValueError, match=r"learning_rate = None there, 0.002 here, optimizer = \w{16} there"):
+        fit(small_model(), noisy_loss, line_data(), steps=12, batch_size=16, checkpoint=tmp_path, progress=False)
+
+
+def test_the_history_holds_the_parts_of_the_loss():
+    def parts(model, batch, generator):
+        error = noisy_loss(model, batch, generator)
+        return {"error": error, "weights": 0.1 * model[0].weight.square().sum()}
+
+    def fitted(loss):
+        model = small_model()
+        history = fit(model, loss, line_data(), steps=25, batch_size=16, learning_rate=1e-2, progress=False)
+        return model, history
+
+    def late(model, batch, generator):
+        calls.append(1)
+        return noisy_loss(model, batch, generator), {"twice": 2.0 * len(calls)} if len(calls) > 22 else {}
+
+    (model, history), (again, summed) = fitted(parts), fitted(lambda *arguments: torch.stack(list(parts(*arguments).values())).sum())
+    assert_same_weights(model, again)
+    assert history.loss == summed.loss and summed.parts == {}
+    np.testing.assert_allclose(np.add(history.parts["error"], history.parts["weights"]), history.loss, rtol=1e-5)
+    assert list(history.frame().columns) == ["step", "loss", "learning_rate", "seconds", "loss.error", "loss.weights"]
+    calls: list[int] = []
+    model, history = fitted(late)
+    assert_same_weights(model, train(25)[0])  # parts beside the loss are only watched
+    assert np.isnan(history.parts["twice"][:22]).all() and history.parts["twice"][22:] == [46.0, 48.0, 50.0]
+    with pytest.raises(TypeError, match="returned None; it must be a scalar"):
+        fitted(lambda model, batch, generator: None)
+
+
+class Taught(nn.Module):
+    """A student and a frozen teacher, both with batch norm and dropout."""
+
+    def __init__(self):
+        super().__init__()
+        self.student, self.teacher = (nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Dropout(0.5), nn.Linear(4, 1)) for _ in range(2))
+        self.teacher.eval().requires_grad_(False)
+
+
+def taught_loss(model, batch, generator):
+    assert model.student.training and model.student[1].training
+    return (model.student(batch[0]) - model.teacher(batch[0])).square().mean()
+
+
+def follow(model, step):
+    for teacher, student in zip(model.teacher.parameters(), model.student.parameters(), strict=True):
+        teacher.lerp_(student, 0.1)
+
+
+def test_a_frozen_part_in_evaluation_mode_stays_in_it():
+    with seeded(0):
+        model, other = Taught(), Taught()
+    before = {name: value.clone() for name, value in model.teacher.state_dict().items()}
+    for _ in range(2):  # also when the whole model comes in evaluation mode from an earlier call
+        fit(model, taught_loss, line_data(), steps=5, batch_size=16, evaluate=lambda model: {}, every=2, progress=False)
+        assert all(torch.equal(before[name], value) for name, value in model.teacher.state_dict().items())
+    assert model.student[1].num_batches_tracked == 10
+    other.teacher.train()  # its statistics are wanted
+    fit(other, taught_loss, line_data(), steps=5, batch_size=16, progress=False)
+    assert other.teacher[1].num_batches_tracked == 5
+
+
+def test_what_is_done_after_each_step_is_resumed_too(tmp_path):
+    def job(after_step=follow, **options):
+        with seeded(0):
+            model = Taught()
+        fit(model, taught_loss, line_data(), steps=12, batch_size=16, after_step=after_step, progress=False, **options)
+        return model
+
+    def failing(model, step):
+        made.append(step)
+        assert not torch.is_grad_enabled()
+        if step == 8:
+            raise Interrupted
+        follow(model, step)
+
+    made = []
+    with pytest.raises(Interrupted):
+        job(failing, checkpoint=tmp_path, checkpoint_every=5)
+    assert made == list(range(1, 9))
+    assert_same_weights(job(checkpoint=tmp_path), job())
+    assert not torch.equal(job().teacher[0].weight, job(None).teacher[0].weight)
+
+
+def two_players(folder=None, stop=20, identity=None, rate=0.05, start=0, schedule=1.0):
+    """Two networks that pull at each other; returns them with what was recorded."""
+    with seeded(start):
+        players = {"up": nn.Linear(3, 2), "down": nn.Sequential(nn.Linear(2, 4), nn.Dropout(0.2), nn.Linear(4, 1))}
+    optimizers = {
+        "up_adam": torch.optim.Adam(players["up"].parameters(), lr=rate),
+        "down_sgd": torch.optim.SGD(players["down"].parameters(), lr=0.01, momentum=0.9),
+    }
+    data = line_data()[:1]
+    state = Resumable(folder, players | optimizers, identity or {"data": data, "steps": 20})
+    for step, (x,), _ in batches(data, 20, 16, start=state.step, progress=False):
+        if step == stop:
+            break
+        for sign, (name, optimizer) in zip((1, -1), optimizers.items(), strict=True):
+            optimizer.zero_grad()
+            value = sign * players["down"](players["up"](x)).square().mean()
+            value.backward()
+            optimizer.step()
+            state.record.setdefault(name, []).append(value.item())
+        optimizers["down_sgd"].param_groups[0]["lr"] *= schedule
+        if step % 5 == 4:
+            state.save(step)
+    return nn.ModuleDict(players), state
+
+
+@pytest.mark.parametrize("stop", [3, 5, 13])
+def test_a_loop_with_two_players_is_resumed_bit_for_bit(tmp_path, stop):
+    whole, kept = two_players(schedule=0.9)
+    two_players(tmp_path, stop, schedule=0.9)
+    resumed, state = two_players(tmp_path, schedule=0.9)  # also the learning rate that the loop itself changed
+    assert_same_weights(resumed, whole)
+    assert state.record == kept.record and state.step == kept.step == 20
+    again, state = two_players(tmp_path, schedule=0.9)  # finished: loaded, not repeated
+    assert_same_weights(again, whole)
+    (folder,) = tmp_path.iterdir()
+    parts = ["down", "down_sgd", "up", "up_adam"]
+    assert sorted(path.name for path in folder.iterdir()) == sorted(["run.json", *(f"{name}.safetensors" for name in parts)])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"rate": 0.1}, r"up_adam = \w{16} there, \w{16} here"),
+        ({"start": 1}, r"first up = \w{16} there, \w{16} here, first down = "),
+        ({"identity": {"data": line_data()[1], "steps": 20}}, r"data = \w{16} there, \w{16} here"),
+        ({"identity": {"data": line_data()[:1], "steps": 30}}, "steps = 20 there, 30 here"),
+        ({"identity": {"data": line_data()[:1], "steps": 20, "more": "x"}}, "more = None there, x here"),
+        ({"identity": {"data": line_data()[:1]}}, "steps = 20 there, None here"),
+    ],
+)
+def test_a_loop_with_two_players_does_not_go_on_with_another_run(tmp_path, change, message):
+    two_players(tmp_path, 6)
+    with pytest.raises(ValueError, match=f"is of another run .{message}"):
+        two_players(tmp_path, **change)
+
+
 def test_bad_data_is_refused():
     x, y = line_data()
     with pytest.raises(ValueError, match=r"\[63, 64\]"):
@@ -202,10 +482,6 @@ def test_progress_is_shown_unless_unwanted(capsys):
     train(3)
     captured = capsys.readouterr()
     assert captured.out == captured.err == ""
-
-
-class Interrupted(Exception):
-    pass
 
 
 @pytest.mark.parametrize(("at", "average"), [(3, 0.0), (10, 0.0), (25, 0.0), (25, 0.5), (35, 0.25)])
@@ -293,9 +569,9 @@ def test_resume_restores_the_layout_of_every_moment_also_behind_a_parameter_with
             model(images).square().mean().backward()
             optimizer.step()
             optimizer.zero_grad()
-        _save(folder, model, optimizer, {}, History(loss=[0.0] * steps))
+        checkpoints.write(folder, steps, {"weights": model, "optimizer": optimizer}, {}, {})
         fresh = torch.optim.Adam(model.parameters())
-        _load(folder, model, fresh, {}, "")
+        checkpoints.restore(folder / f"step-{steps:06d}", {"weights": model, "optimizer": fresh})
         return [
             {key: (value.stride(), value) for key, value in moments.items()}
             for moments in (o.state[parameter] for o in (optimizer, fresh) for parameter in model.second.parameters())
