@@ -122,6 +122,13 @@ def bootstrap_interval(values: np.ndarray, draws: int = 2000, seed: int = 0) -> 
     return float(low), float(high)
 
 
+def resampled_means(values: Float[np.ndarray, "samples columns"], draws: int = 1000, seed: int = 0) -> Float[np.ndarray, "draws columns"]:
+    """Means of each column over samples drawn with replacement, the same samples for all columns; `draws` in hundreds."""
+    count = len(values)
+    generator, even = np.random.default_rng(seed), np.full(count, 1 / count)
+    return np.concatenate([generator.multinomial(count, even, 100) @ values / count for _ in range(draws // 100)])
+
+
 def _levels_of_means(ours: np.ndarray, baseline: np.ndarray, seed: int) -> Iterator[Level]:
     for axis in range(ours.ndim):
         others = tuple(i for i in range(ours.ndim) if i != axis)
