@@ -107,7 +107,7 @@ def value_of(statistic: Statistic, sets: Float[np.ndarray, "*sets samples items 
     Raises:
         ValueError: the statistic returns another shape than one number per set, or none for a set.
     """
-    values = np.asarray(_of_sets(statistic, sets))
+    values = _of_sets(statistic, sets)
     if np.isnan(values).any():
         raise ValueError(f"The statistic {statistic.__name__} is NaN; every item may be absent from the set, or nothing varies in it.")
     return values
@@ -120,6 +120,13 @@ def bootstrap_interval(values: np.ndarray, draws: int = 2000, seed: int = 0) -> 
     means = values[generator.integers(len(values), size=(draws, len(values)))].mean(axis=1)
     low, high = np.percentile(means, [2.5, 97.5])
     return float(low), float(high)
+
+
+def resampled_means(values: Float[np.ndarray, "samples columns"], draws: int = 1000, seed: int = 0) -> Float[np.ndarray, "draws columns"]:
+    """Means of each column over samples drawn with replacement, the same samples for all columns; `draws` in hundreds."""
+    count = len(values)
+    generator, even = np.random.default_rng(seed), np.full(count, 1 / count)
+    return np.concatenate([generator.multinomial(count, even, 100) @ values / count for _ in range(draws // 100)])
 
 
 def _levels_of_means(ours: np.ndarray, baseline: np.ndarray, seed: int) -> Iterator[Level]:
@@ -156,10 +163,10 @@ def _of_resampled(
 
 
 def _of_sets(statistic: Statistic, sets: np.ndarray) -> np.ndarray:
-    values = statistic(sets)
-    if np.shape(values) != sets.shape[:-3]:
+    values = np.asarray(statistic(sets))
+    if values.shape != sets.shape[:-3]:
         raise ValueError(
-            f"The statistic returns shape {np.shape(values)} for sets of shape {sets.shape}; it must reduce the last three axes (samples, "
+            f"The statistic returns shape {values.shape} for sets of shape {sets.shape}; it must reduce the last three axes (samples, "
             f"items, parts), to {sets.shape[:-3]}: np.vectorize(function, signature='(n,i,p)->()') makes one of a function of a single set."
         )
     return values
