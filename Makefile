@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 # One thread per process: pytest's plugins load numpy before a conftest can say so, and idle threads of its BLAS spin.
 TEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest --durations=15 $(PYTEST_FLAGS)
 
-.PHONY: lab run trust settle test check install lint fast unit notebooks browser benchmark format strip clean
+.PHONY: lab run trust settle test check install lint fast unit notebooks browser benchmark benchmark-all format strip clean
 
 lab: $(INSTALLED)
 	$(BIN)/facelab lab
@@ -55,6 +55,9 @@ browser: $(INSTALLED)
 	$(TEST) -n $(JOBS) --dist worksteal tests/browser
 
 benchmark: $(INSTALLED)
+	$(TEST) -m "not long" tests/benchmarks
+
+benchmark-all: $(INSTALLED)
 	$(TEST) tests/benchmarks
 
 # Every notebook with five seeds and as on two other machines: what may be promised. Goes on where it was stopped.

@@ -1,41 +1,34 @@
 """A claim: the method against a baseline on the same data, with an interval and a verdict, kept in the executed notebook.
 
-The interval is a paired percentile bootstrap of the relative gain. Scores may vary for two reasons, the training seed and
-the test sample; each is resampled by itself and the two deviations are added. Percentile intervals are too short when
-few values are resampled, so each deviation is widened by the ratio of Student's to the normal quantile and by
-sqrt(n / (n - 1)): the same correction as for the mean of n normal values (Hesterberg, "What teachers should know about
-the bootstrap", 2015, section 4.2). Two seeds therefore settle very little, three a little more.
+The interval is a paired bootstrap over training seeds and test samples (`facelab.statistics`), of means of scores or of a statistic of the
+whole set, such as mIoU.
 """
 
 import base64
 import html
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float
-from scipy import special
+
+from facelab.statistics import BaselineNearZero, gain_interval, is_of_sums, value_of
 
 CLAIM_TYPE = "application/vnd.facelab.claim+json"
 METRICS_TYPE = "application/vnd.facelab.metrics+json"
-RESAMPLES = 10_000
-CONFIDENCE = 0.95
 
 
 class ClaimNotMet(AssertionError):
     """A claim of the notebook does not hold in this run."""
 
 
-class BaselineNearZero(ValueError):
-    """The mean of a baseline cannot be told from zero, so there is no relative gain."""
-
-
 @dataclass(frozen=True)
 class Claim:
-    """One measured comparison. `gain`, `low`, `high` and `margin` are relative: 0.05 is five percent better.
+    """One measured comparison. `gain`, `low`, `high` and `margin` are relative (0.05 is five percent better) or, if `absolute`, in `unit`.
 
-    The first three are NaN where the baseline cannot be told from zero; the difference is shown instead.
+    The first three are NaN where the baseline of a relative gain cannot be told from zero; the difference is shown instead.
     """
 
     name: str
@@ -51,6 +44,9 @@ class Claim:
     seeds: int
     samples: int
     indicative: bool
+    absolute: bool = False
+    statistic: str = ""
+    """Module and name of the statistic of the set, such as "facelab.metrics.mean_iou"; empty for means."""
 
     @property
     def met(self) -> bool:
@@ -71,12 +67,14 @@ class Claim:
         """What the figures say where they speak against the claim; empty elsewhere."""
         if self.verdict != "against":
             return ""
-        return f"These figures speak against the claim: the baseline is better, by {-self.high:.1%} to {-self.low:.1%} of its own value."
+        low, high = (as_gain(-end, self.unit, self.absolute).lstrip("+") for end in (self.high, self.low))
+        of_what = "" if self.absolute else " of its own value"
+        return f"These figures speak against the claim: the baseline is better, by {low} to {high}{of_what}."
 
     @classmethod
     def from_stored(cls, stored: dict[str, Any]) -> "Claim":
         """The claim as an executed notebook holds it; its JSON knows no NaN, so a gain that there is not is null."""
-        return cls(**{f.name: math.nan if stored[f.name] is None else stored[f.name] for f in fields(cls)})
+        return cls(**{f.name: math.nan if stored[f.name] is None else stored[f.name] for f in fields(cls) if f.name in stored})
 
     def stored(self) -> dict[str, Any]:
         """The claim as JSON, which `from_stored` reads."""
@@ -87,7 +85,11 @@ class Claim:
         """The claim as readable text, column by column."""
         unit = "" if not self.unit else self.unit if self.unit == "%" else f" {self.unit}"
         several = f"{self.seeds} seeds x {self.samples} samples"
-        gain, interval = as_percent(self.gain), f"{as_percent(self.low)} to {as_percent(self.high)}"
+        measured = several if self.seeds > 1 else f"{self.samples} {'samples' if self.statistic else 'pairs'}"
+        if self.statistic:
+            measured += f", by {self.statistic.rpartition('.')[2]}"
+        gain, low, high = (as_gain(value, self.unit, self.absolute) for value in (self.gain, self.low, self.high))
+        interval = f"{low} to {high}"
         if math.isnan(self.gain):
             difference = self.baseline - self.ours if self.better == "lower" else self.ours - self.baseline
             gain, interval = f"none; better by {difference:.4g}{unit}", "none; the baseline cannot be told from zero"
@@ -97,8 +99,8 @@ class Claim:
             "baseline": f"{self.baseline:.4g}{unit}",
             "gain": gain,
             "95 % interval": interval,
-            "must exceed": f"{self.margin:.0%}",
-            "measured on": several if self.seeds > 1 else f"{self.samples} pairs",
+            "must exceed": as_margin(self.margin, self.unit, self.absolute),
+            "measured on": measured,
             "verdict": self.verdict,
         }
 
@@ -129,60 +131,78 @@ def claim(
     unit: str = "",
     indicative: bool = False,
     groups=None,
+    statistic: Callable[[np.ndarray], np.ndarray] | None = None,
+    gain: Literal["relative", "absolute"] = "relative",
 ) -> Claim:
     """Compares paired scores, shows the table and stores it in the notebook; never raises because the claim fails.
 
+    For what is no mean of scores: `claim("Ours segments better", ours=confusions(ours, true, 8), baseline=confusions(plain, true, 8),
+    better="higher", name="miou", statistic=mean_iou)`, with `confusions` and `mean_iou` of `facelab.metrics`.
+
     Args:
         statement: the claim in words.
-        ours: scores of the method: (samples,), (seeds,) or (seeds, samples); numbers of any array type.
+        ours: scores of the method: (samples,), (seeds,) or (seeds, samples); numbers of any array type. With a statistic, what it needs
+            of each sample: (samples, items, parts) or (seeds, samples, items, parts).
         baseline: scores of the baseline on the same samples and seeds, same shape. Two pandas tables are paired by their labels.
         better: 'lower' or 'higher': which scores are better.
         name: short name, unique in the notebook; tests and sabotages refer to it.
-        margin: relative gain that the whole interval must exceed; 0.05 is five percent.
-        unit: of the scores, as printed.
+        margin: gain that the whole interval must exceed: relative, where 0.05 is five percent, or absolute, in the unit of the scores.
+        unit: of the scores, or of the statistic, as printed.
         indicative: chance in training may decide the claim; it is shown but not judged, without a gain if the baseline may be zero.
         groups: one label per sample where samples are not independent, such as the person of each photograph. Each group's scores are
-            averaged first, so that every group counts once and groups are resampled; else the interval is too short.
+            averaged first, so that every group counts once and groups are resampled; else the interval is too short. With a statistic
+            of sums the group's parts are added instead: the statistic stays that of all samples.
+        statistic: of the resampled set, (..., samples, items, parts) -> (...), such as `facelab.metrics.mean_iou`; averaged over seeds.
+            Without it, the mean of the scores. Only statistics of `facelab.metrics` can be settled.
+        gain: 'relative' to the baseline, or 'absolute', the difference, for a baseline near zero.
 
     Raises:
-        ValueError: empty, not finite, fewer than two values, shapes or labels that differ, a group without a name, or a baseline whose
-            mean is not clearly off zero, in a claim that is judged.
+        ValueError: empty, not finite, fewer than two values, shapes or labels that differ, a group without a name, a baseline whose
+            mean is not clearly off zero under a relative gain that is judged, or a statistic that has no value for the set.
     """
     if better not in ("lower", "higher"):
         raise ValueError(f"better={better!r} is not known; use 'lower' or 'higher'.")
     if not name or not statement:
         raise ValueError("A claim needs a name and a statement in words.")
     if not math.isfinite(margin):
-        raise ValueError(f"margin={margin} is not a number; give a relative gain such as 0.05.")
+        raise ValueError(f"margin={margin} is not a number; give a gain such as 0.05.")
+    if gain not in ("relative", "absolute"):
+        raise ValueError(f"gain={gain!r} is not known; use 'relative' or 'absolute'.")
+    if groups is not None and statistic is not None and not is_of_sums(statistic):
+        raise ValueError(f"{statistic.__name__} is no statistic of sums, so its samples cannot be grouped; give one sample of each group.")
     groups = _in_order(groups, ours, "groups", last=True)
     baseline = _in_order(baseline, ours, "baseline")
-    ours, baseline = _scores(ours, "ours"), _scores(baseline, "baseline")
+    ours, baseline = (_scores(values, which, statistic is not None) for values, which in ((ours, "ours"), (baseline, "baseline")))
     if ours.shape != baseline.shape:
         shapes = f"ours has shape {ours.shape} and baseline {baseline.shape}"
         raise ValueError(f"{shapes}; scores are compared pair by pair, so both must be alike.")
     if groups is not None:
-        ours, baseline = _by_group(ours, groups), _by_group(baseline, groups)
+        ours, baseline = _by_group(ours, groups, statistic is not None), _by_group(baseline, groups, statistic is not None)
+    averages = [float((scores if statistic is None else value_of(statistic, scores)).mean()) for scores in (ours, baseline)]
+    absolute = gain == "absolute"
     try:
-        gain, low, high = relative_gain(ours, baseline, better=better)
+        measured, low, high = gain_interval(ours, baseline, better=better, absolute=absolute, statistic=statistic)
     except BaselineNearZero:
         if not indicative:
             raise
-        gain = low = high = math.nan
-    seeds, samples = ours.shape if ours.ndim == 2 else (1, len(ours))
+        measured = low = high = math.nan
+    seeds, samples = ours.shape[:2] if ours.ndim % 2 == 0 else (1, len(ours))
     result = Claim(
         name=name,
         statement=statement,
-        ours=float(ours.mean()),
-        baseline=float(baseline.mean()),
+        ours=averages[0],
+        baseline=averages[1],
         better=better,
         unit=unit,
-        gain=gain,
+        gain=measured,
         low=low,
         high=high,
         margin=float(margin),
         seeds=seeds,
         samples=samples,
         indicative=bool(indicative),
+        absolute=absolute,
+        statistic="" if statistic is None else f"{statistic.__module__}.{statistic.__name__}",
     )
     scores = {"ours": _packed(ours), "baseline": _packed(baseline)}
     stored = result.stored() | {"scores": scores}
@@ -193,35 +213,8 @@ def claim(
 def relative_gain(
     ours: Float[np.ndarray, "*shape"], baseline: Float[np.ndarray, "*shape"], *, better: str, seed: int = 0
 ) -> tuple[float, float, float]:
-    """Relative gain of `ours` over `baseline` and its 95 % interval: (gain, low, high).
-
-    gain = (mean baseline - mean ours) / |mean baseline| where lower is better, the negative of it where higher is.
-
-    Args:
-        ours, baseline: paired scores, one axis, or (seeds, samples).
-        seed: of the resampling.
-
-    Raises:
-        BaselineNearZero: the mean of the baseline cannot be told from zero.
-    """
-    sign = 1.0 if better == "lower" else -1.0
-    average = baseline.mean()
-    gain = sign * (average - ours.mean()) / abs(average) if average else math.nan
-    deviations = np.zeros(RESAMPLES)
-    for axis in range(ours.ndim):
-        others = tuple(i for i in range(ours.ndim) if i != axis)
-        mine, theirs = ours.mean(axis=others), baseline.mean(axis=others)
-        if len(mine) < 2:
-            continue  # one seed: the claim is about these very networks
-        rng = np.random.Generator(np.random.Philox(key=[seed, axis]))
-        resampled_ours, resampled_baseline = _resampled_means(mine, theirs, rng)
-        if not average or np.any(resampled_baseline * average <= 0):
-            message = f"The baseline's mean, {average:.4g}, cannot be told from zero, so a relative gain has no meaning"
-            raise BaselineNearZero(f"{message}; use scores that are positive on average.")
-        gains = sign * (resampled_baseline - resampled_ours) / np.abs(resampled_baseline)
-        deviations += _widening(len(mine)) * (gains - gain)
-    low, high = gain + np.quantile(deviations, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return float(gain), float(low), float(high)
+    """Relative gain of the mean of `ours` over that of `baseline` and its 95 % interval, as `facelab.statistics.gain_interval` has it."""
+    return gain_interval(ours, baseline, better=better, seed=seed)
 
 
 def record(**metrics: float) -> None:
@@ -251,7 +244,10 @@ def require(*claims: Claim) -> None:
         raise ValueError("There is nothing to require: give the notebook's claims.")
     failed = [c for c in claims if not (c.met or c.indicative)]
     if failed:
-        lines = [f"{c.name}: gain {c.gain:+.1%}, interval {c.low:+.1%} to {c.high:+.1%}, must exceed {c.margin:.0%}" for c in failed]
+        lines = []
+        for c in failed:
+            measured, low, high = (as_gain(value, c.unit, c.absolute) for value in (c.gain, c.low, c.high))
+            lines.append(f"{c.name}: gain {measured}, interval {low} to {high}, must exceed {as_margin(c.margin, c.unit, c.absolute)}")
         raise ClaimNotMet(f"{len(failed)} of {len(claims)} claims not met. " + "; ".join(lines))
     judged = sum(not c.indicative for c in claims)
     undecided = len(claims) - judged
@@ -268,10 +264,22 @@ def unpacked(stored: dict[str, Any]) -> Float[np.ndarray, "..."]:
     return np.frombuffer(base64.b64decode(stored["float32"]), dtype="<f4").reshape(stored["shape"]).astype(np.float64)
 
 
-def as_percent(share: float | None) -> str:
-    """A relative gain as text; "none" where there is none."""
-    known = number_or_none(share)
-    return "none" if known is None else f"{known:+.1%}"
+def as_gain(gain: float | None, unit: str = "", absolute: bool = False) -> str:
+    """A gain as text, in percent of the baseline or in the unit of the scores; "none" where there is none."""
+    known = number_or_none(gain)
+    if known is None:
+        return "none"
+    return f"{known:+.3g}{_unit_of_difference(unit)}" if absolute else f"{known:+.1%}"
+
+
+def as_margin(margin: float, unit: str = "", absolute: bool = False) -> str:
+    """The margin of a gain as text."""
+    return f"{margin:.3g}{_unit_of_difference(unit)}" if absolute else f"{margin:.0%}"
+
+
+def _unit_of_difference(unit: str) -> str:
+    # "+2 %" of something measured in percent would read as relative.
+    return " points" if unit == "%" else f" {unit}" if unit else ""
 
 
 def number_or_none(value: float | None) -> float | None:
@@ -306,8 +314,8 @@ def _plain(values: Any) -> Any:
     return values.astype(object).filled(math.nan) if np.ma.is_masked(values) else values
 
 
-def _scores(values: Any, which: str) -> Float[np.ndarray, "..."]:
-    """`values` as a float64 array of one or two axes."""
+def _scores(values: Any, which: str, of_sets: bool) -> Float[np.ndarray, "..."]:
+    """`values` as a float64 array: one or two axes, and two more (items, parts) for a statistic of sets."""
     values = _plain(values)
     try:
         if np.asarray(values).dtype.kind in "cmM":
@@ -315,10 +323,15 @@ def _scores(values: Any, which: str) -> Float[np.ndarray, "..."]:
         scores = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{which} must be an array of numbers; {error}.") from error
-    if scores.ndim not in (1, 2):
-        raise ValueError(f"{which} has {scores.ndim} axes; give (samples,), (seeds,) or (seeds, samples).")
+    if of_sets and scores.ndim not in (3, 4):
+        wanted = "(samples, items, parts) or (seeds, samples, items, parts), as facelab.metrics.confusions makes it"
+        raise ValueError(f"{which} has shape {scores.shape}; a statistic needs {wanted}.")
+    if not of_sets and scores.ndim not in (1, 2):
+        raise ValueError(f"{which} has {scores.ndim} axes; give (samples,), (seeds,) or (seeds, samples), or a statistic of sets.")
     if scores.size == 0:
         raise ValueError(f"{which} is empty (shape {scores.shape}); a claim needs at least two scores.")
+    if of_sets and scores.shape[-3] < 2:
+        raise ValueError(f"{which} has a single sample; the interval of a statistic needs at least two.")
     if scores.size < 2:
         raise ValueError(f"{which} has a single score; an interval needs at least two samples or seeds.")
     if not np.isfinite(scores).all():
@@ -327,37 +340,23 @@ def _scores(values: Any, which: str) -> Float[np.ndarray, "..."]:
     return scores
 
 
-def _by_group(scores: Float[np.ndarray, "*shape"], groups: Any) -> Float[np.ndarray, "..."]:
-    """Mean over the samples (the last axis) of each group."""
+def _by_group(scores: Float[np.ndarray, "*shape"], groups: Any, of_sets: bool) -> Float[np.ndarray, "..."]:
+    """Mean over the samples (the last axis) of each group, or the sum of their parts (the last two axes)."""
     from pandas import factorize
 
     given = np.asarray(_plain(groups), dtype=object)  # as they are: numpy would write a missing one among words as "nan"
     group, labels = factorize(given.ravel(), sort=True)
-    if given.shape != scores.shape[-1:] or len(labels) < 2:
-        message = f"groups has shape {given.shape} and {len(labels)} labels for {scores.shape[-1]} samples"
+    samples = scores.shape[-3 if of_sets else -1]
+    if given.shape != (samples,) or len(labels) < 2:
+        message = f"groups has shape {given.shape} and {len(labels)} labels for {samples} samples"
         raise ValueError(f"{message}; give one label per sample, and at least two different ones.")
     unnamed = np.count_nonzero(np.isin(group, [-1, *(i for i, label in enumerate(labels) if str(label).strip() == "")]))
     if unnamed:
         raise ValueError(f"{unnamed} of {len(given)} samples have no group; leave them out, or give each of them a label of its own.")
     member = (group == np.arange(len(labels))[:, None]).astype(np.float64)
+    if of_sets:
+        return np.einsum("gs,...sip->...gip", member, scores)
     return scores @ (member / member.sum(axis=1, keepdims=True)).T
-
-
-def _widening(n: int) -> float:
-    """How much longer than its percentile bootstrap interval the interval of a mean of `n` values has to be."""
-    tail = (1 + CONFIDENCE) / 2
-    return float(special.stdtrit(n - 1, tail) / special.ndtri(tail) * math.sqrt(n / (n - 1)))
-
-
-def _resampled_means(a: np.ndarray, b: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Means of `a` and `b` over the same draws with replacement, RESAMPLES of them, in chunks of bounded memory."""
-    pair = np.stack([a, b])
-    step = max(1, 1_000_000 // len(a))
-    chunks = [
-        pair[:, rng.integers(len(a), size=(min(step, RESAMPLES - start), len(a)))].mean(axis=2) for start in range(0, RESAMPLES, step)
-    ]
-    means_of_a, means_of_b = np.concatenate(chunks, axis=1)
-    return means_of_a, means_of_b
 
 
 def _show(bundle: dict[str, Any]) -> None:

@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
+from rich.console import Console, Group
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from facelab import running, settling
-from facelab import scoreboard as scoreboard_of
 from facelab.claims import Claim
-from facelab.lab import serve
+from facelab.course import running, settling
+from facelab.course import scoreboard as scoreboard_of
+from facelab.course.lab import serve
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="The course on the command line.")
 data_app = typer.Typer(no_args_is_help=True, help="Real data sets: where they are, where they come from.")
@@ -314,7 +314,15 @@ def _table(*columns: str) -> Table:
     return table
 
 
-def _claims_table(rows: list[dict[str, str]]) -> Table:
+def _claims_table(rows: list[dict[str, str]]) -> Table | Group:
+    """A row per claim; where the terminal is too narrow for the figures beside a readable statement, a paragraph per claim."""
+    figures = [name for name in rows[0] if name != "claim"]
+    if (
+        sum(2 + max(len(str(row[name])) for row in [dict(zip(figures, figures, strict=True)), *rows]) for name in figures) + 30
+        > console.width
+    ):
+        told = [", ".join(f"[dim]{escape(name)}[/] {escape(row[name])}" for name in figures if row[name]) for row in rows]
+        return Group(*(Text.from_markup(f"[bold]{escape(row['claim'])}[/]\n{text}\n") for row, text in zip(rows, told, strict=True)))
     table = _table(*rows[0])
     for row in rows:
         table.add_row(*(escape(value) for value in row.values()))

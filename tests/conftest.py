@@ -40,7 +40,7 @@ def pytest_addoption(parser):
         "--arithmetic",
         default="avx2",
         choices=("native", "avx2", "shaken", "oldest"),
-        help="in which notebooks are run; see facelab.fingerprints",
+        help="in which notebooks are run; see facelab.course.fingerprints",
     )
 
 
@@ -78,7 +78,7 @@ def pytest_terminal_summary(terminalreporter):
     if any("test_notebooks.py" in report.nodeid for report in terminalreporter.stats.get("passed", [])):
         from measured import PLANNED, projection
 
-        from facelab import running
+        from facelab.course import running
 
         stated, minutes = projection(running.discover())
         terminalreporter.write_line(

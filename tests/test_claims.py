@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from facelab import claims
+from facelab import claims, statistics
 from facelab.claims import Claim, ClaimNotMet, claim, record, relative_gain, require
 
 
@@ -63,7 +63,7 @@ def test_pairing_shortens_the_interval():
 @pytest.mark.parametrize(("seeds", "samples"), [(1, 3), (1, 5), (1, 100), (3, 60), (5, 60)])
 def test_interval_covers_the_true_gain_19_times_in_20(monkeypatch, seeds, samples):
     """By simulation: the true gain is 20 %; seeds, faces and noise vary. 300 trials: 95 % +- 4 % (three standard errors)."""
-    monkeypatch.setattr(claims, "RESAMPLES", 1000)
+    monkeypatch.setattr(statistics, "RESAMPLES", 1000)
     rng = np.random.default_rng(3)
     hits, trials = 0, 300
     for _ in range(trials):

@@ -7,7 +7,8 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-from facelab import cli, lab, running
+from facelab import cli
+from facelab.course import lab, running
 
 PARAMETERS = 'preset = "quick"\nseed = 0\ndevice = "auto"\nsabotage = ""'
 CELL = """from facelab import claims

@@ -13,16 +13,15 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "facelab"
 FLOORS = [
-    {"", "markups"},
+    {"", "markups", "statistics"},
     {"batch"},
-    {"worlds", "datasets", "blocks", "metrics"},
+    {"worlds", "datasets", "blocks", "networks", "metrics"},
     {"checkpoints"},
     {"methods", "importance", "training"},
-    {"claims", "notebook", "pictures"},
-    {"explorers", "zoo"},
-    {"running", "fingerprints", "lab"},
-    {"settling"},
-    {"scoreboard"},
+    {"claims", "lesson", "pictures"},
+    {"explorers", "zoo", "yours"},
+    {"recipes"},
+    {"course"},
     {"cli"},
 ]
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from facelab import datasets, zoo
+from facelab import datasets, recipes, zoo
 from facelab.worlds import faces
 
-NAMES = tuple(zoo.RECIPES)
+NAMES = tuple(recipes.RECIPES)
 CNNS = ("cnn_real", "cnn_real_long")
 
 
@@ -21,8 +21,8 @@ def test_every_recipe_is_in_the_zoo():
 @pytest.mark.parametrize("name", NAMES)
 def test_card_states_how_the_network_was_made_and_the_weights_are_small(name):
     about = zoo.card(name)
-    recipe = zoo.RECIPES[name]
-    assert about["command"] == f"python -m facelab.zoo train {name} --seed {about['seed']}"
+    recipe = recipes.RECIPES[name]
+    assert about["command"] == f"python -m facelab.recipes train {name} --seed {about['seed']}"
     for key in ("steps", "batch_size", "learning_rate", "start"):
         assert about[key] == getattr(recipe, key)
     assert about["seconds"] > 0 and about["data"] and about["source"]
@@ -44,7 +44,7 @@ def test_networks_find_rendered_faces(name):
 @pytest.mark.real
 @pytest.mark.parametrize("name", NAMES)
 def test_scores_on_the_card_can_be_measured_again(name):
-    told, measured = zoo.card(name)["scores"], zoo.scores(zoo.load(name), zoo.RECIPES[name].baselines)
+    told, measured = zoo.card(name)["scores"], recipes.scores(zoo.load(name), recipes.RECIPES[name].baselines)
     same = measured["data"] == told["data"]  # the whole set upstream has more frames than the part the cards were measured on
     assert measured["nme_percent"] == pytest.approx(told["nme_percent"], abs=0.02 if same else 0.7)  # convolutions differ by processor
     if same:
@@ -58,7 +58,7 @@ def test_scores_on_the_card_can_be_measured_again(name):
 def test_figures_to_beat_on_real_people_never_seen():
     test = datasets.p1("test", zoo.SIZE)
     errors = {name: zoo.errors(zoo.load(name), test) for name in ("decafa_faces", "decafa_rendered")}
-    gain = zoo.scores(zoo.load("decafa_real"), CNNS)["percent_lower_than"]
+    gain = recipes.scores(zoo.load("decafa_real"), CNNS)["percent_lower_than"]
     assert gain["cnn_real"][0] >= 15 and gain["cnn_real"][1] > 0  # as many steps
     assert gain["cnn_real_long"][1] > 0  # as many seconds
     assert errors["decafa_faces"].mean() < 5.6
@@ -73,26 +73,26 @@ def test_no_test_person_is_in_the_training_data():
 
 def test_training_writes_weights_and_card_and_gives_the_same_twice(tmp_path, monkeypatch):
     monkeypatch.setattr(zoo, "FOLDER", tmp_path)
-    monkeypatch.setattr(zoo, "scores", lambda model, baselines: {})
-    small = dataclasses.replace(zoo.RECIPES["decafa_rendered"], rendered=12, steps=2, batch_size=4)
-    monkeypatch.setitem(zoo.RECIPES, "small", small)
-    first = zoo.train("small", seed=3, checkpoint=tmp_path / "a", progress=False)
+    monkeypatch.setattr(recipes, "scores", lambda model, baselines: {})
+    small = dataclasses.replace(recipes.RECIPES["decafa_rendered"], rendered=12, steps=2, batch_size=4)
+    monkeypatch.setitem(recipes.RECIPES, "small", small)
+    first = recipes.train("small", seed=3, checkpoint=tmp_path / "a", progress=False)
     weights = zoo.load("small").state_dict()
-    zoo.train("small", seed=3, checkpoint=tmp_path / "b", progress=False)
+    recipes.train("small", seed=3, checkpoint=tmp_path / "b", progress=False)
     assert all(torch.equal(value, weights[key]) for key, value in zoo.load("small").state_dict().items())
     assert json.loads((tmp_path / "small.json").read_text()) == {**first, "arguments": json.loads(json.dumps(first["arguments"]))}
 
 
 def test_unknown_names_are_told():
     with pytest.raises(ValueError, match="decafa_faces"):
-        zoo.train("decafa")
+        recipes.train("decafa")
     with pytest.raises(ValueError, match="no 'decafa'"):
         zoo.load("decafa")
 
 
 def test_the_readme_says_what_the_cards_say():
     readme = (zoo.FOLDER.parent.parent / "README.md").read_text(encoding="utf-8")
-    assert zoo.table() in readme, "paste the output of `python -m facelab.zoo table` into README.md"
+    assert recipes.table() in readme, "paste the output of `python -m facelab.recipes table` into README.md"
 
 
 def test_cards_name_sources_that_can_be_checked_out():

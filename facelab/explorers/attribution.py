@@ -14,11 +14,12 @@ from tqdm import tqdm
 
 from facelab.explorers.explorer import Explorer, View
 from facelab.explorers.subject import checked, displayable
-from facelab.importance.attributions import LAYER_METHODS, METHODS, attribute
-from facelab.importance.judging import mass_in_part
-from facelab.importance.paths import QUADRATURES
-from facelab.importance.scores import evaluating
-from facelab.importance.targets import Target, scalar
+from facelab.importance.attribution import METHODS, attribute
+from facelab.importance.attribution.attributions import LAYER_METHODS
+from facelab.importance.attribution.judging import mass_in_part
+from facelab.importance.attribution.paths import QUADRATURES
+from facelab.importance.attribution.targets import Target, scalar
+from facelab.networks.evaluation import evaluating
 from facelab.pictures.attributions import Account, sheet_corner, show_attribution
 from facelab.pictures.style import as_array
 
@@ -79,7 +80,7 @@ class AttributionExplorer(Explorer):
             truth: (n,K,h,w) which pixels can cause each output; (n,1,h,w) if they are the same for all.
             counterfactuals: (n,K,c,h,w) the same images without the cause of each output: one more baseline.
             layers: names of modules that give maps (B,C,h,w); by default all convolutions.
-            methods: some of `facelab.importance.attributions.METHODS`; exact ones take seconds or minutes.
+            methods: some of `facelab.importance.attribution.METHODS`; exact ones take seconds or minutes.
             names: one name per image.
 
         Raises:

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from scipy.stats import rankdata, spearmanr
 
 from facelab.explorers.explorer import Explorer, Spot, View
-from facelab.importance.networks import Layer
+from facelab.networks.layers import Layer
 from facelab.pictures.layers import Column, Curves, Outcome, plot_layers
 from facelab.pictures.style import BLUE, ESTIMATE, GRAY, TRUTH
 
@@ -84,7 +84,7 @@ class LayerImportanceExplorer(Explorer):
         """Show one network's tables.
 
         Args:
-            layers: in order of execution, as `importance.networks.layers` gives them.
+            layers: in order of execution, as `facelab.networks.layers.layers` gives them.
             criteria: the table of criteria (`importance.tables`); rows of kind "layer" are used.
             sensitivity: the measured table; layers tied by a residual addition are one row, their names joined by "+".
             budgets: a row per use ("pruning", "quantisation"), source (a criterion, "measured", "uniform"), budget (a number) and layer:

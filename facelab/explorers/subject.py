@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int64
 from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
-from facelab.importance.targets import Target, scalar
+from facelab.importance.attribution.targets import Target, scalar
 from facelab.pictures.style import as_array, as_rgb
 
 NINTHS = tuple(f"{row} {column}".strip() for row in ("top", "", "bottom") for column in ("left", "middle", "right"))

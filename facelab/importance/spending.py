@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 from torch import nn
 
-from facelab.importance.budgets import bits, predicted_drop, pruned, quantised, ratios_that_save
+from facelab.importance.budgets import bits, predicted_drop, ratios_that_save
 from facelab.importance.scores import Loader, Score, evaluate
+from facelab.networks.surgery import pruned, quantised
 
 USES = ("pruning", "quantisation")
 COLUMNS = ("use", "source", "budget", "unit", "layer", "amount", "predicted", "measured", "low", "high", "samples")

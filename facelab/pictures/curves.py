@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from facelab.pictures.style import AMOUNT, BLACK, GRAY, PALETTE, Picture, as_array, new_picture, styled
+from facelab.statistics import bootstrap_interval
 
 
 @styled
@@ -86,15 +87,6 @@ def plot_cumulative_error(errors: Mapping[str, Any], limit: float = 15.0, *, wid
     axes.grid()
     axes.legend(loc="lower right")
     return picture
-
-
-def bootstrap_interval(values: np.ndarray, draws: int = 2000, seed: int = 0) -> tuple[float, float]:
-    """95 % interval of the mean of (n,) values by the percentile bootstrap; (value, value) if there is one."""
-    values = np.asarray(values, dtype=float).ravel()
-    generator = np.random.default_rng(seed)
-    means = values[generator.integers(len(values), size=(draws, len(values)))].mean(axis=1)
-    low, high = np.percentile(means, [2.5, 97.5])
-    return float(low), float(high)
 
 
 @styled

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from facelab.pictures.curves import bootstrap_interval
 from facelab.pictures.style import PALETTE, Picture, as_array, new_picture, styled
+from facelab.statistics import bootstrap_interval
 
 MARKERS = "os^Dvp*X"
 FEWEST = 3

@@ -45,6 +45,7 @@ def test_a_square_moves_and_the_network_runs_again(benchmark, size, use):
     assert benchmark.stats["median"] < LIMIT
 
 
+@pytest.mark.long
 @pytest.mark.benchmark(timer=time.process_time)
 @pytest.mark.parametrize("size", [64, 128])
 @pytest.mark.parametrize("channel", CHANNELS)

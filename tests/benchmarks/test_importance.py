@@ -20,15 +20,15 @@ import torch
 from torch import nn
 
 from facelab.blocks import seeded
-from facelab.importance.incremental import Incremental
-from facelab.importance.networks import folded
 from facelab.importance.scores import log_likelihood
 from facelab.importance.sensitivity import ablate_channels
+from facelab.importance.sensitivity.incremental import Incremental
+from facelab.networks.folding import folded
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 from nets import Residual, batches, lively
 
-pytestmark = pytest.mark.benchmark(timer=time.process_time)
+pytestmark = [pytest.mark.benchmark(timer=time.process_time), pytest.mark.long]
 SAMPLES, TURNS = 256, 2
 TARGETS = {1: 6.0, 2: 4.0}  # by blocks per stage
 

@@ -30,7 +30,7 @@ from facelab.blocks.trees import leaf_path
 DEPTH, SAMPLES, FEATURES = 10, 4096, 64
 NODES = 2**DEPTH - 1
 
-pytestmark = pytest.mark.benchmark(timer=time.process_time)
+pytestmark = [pytest.mark.benchmark(timer=time.process_time), pytest.mark.long]
 
 
 def node_by_node(decisions) -> Tensor:

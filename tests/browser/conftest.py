@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from facelab.fingerprints import ARITHMETICS
+from facelab.course.fingerprints import ARITHMETICS
 
 ROOT = Path(__file__).resolve().parents[2]
 PICTURES = ROOT / "build" / "browser"

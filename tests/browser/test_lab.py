@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from facelab import running
+from facelab.course import running
 
 pytestmark = [
     pytest.mark.browser,

@@ -7,7 +7,7 @@ import nbformat
 import pytest
 from measured import figures_of
 
-from facelab import running
+from facelab.course import running
 
 pytestmark = pytest.mark.browser
 NOTEBOOKS = running.discover()

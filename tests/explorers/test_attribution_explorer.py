@@ -9,9 +9,9 @@ from facelab.blocks import seeded
 from facelab.explorers.attribution import NO_PART, QUICK, AttributionExplorer, spread
 from facelab.explorers.explorer import stops
 from facelab.explorers.subject import NINTHS
-from facelab.importance.attributions import attribute
-from facelab.importance.judging import mass_in_part
-from facelab.importance.scores import evaluating
+from facelab.importance.attribution import attribute
+from facelab.importance.attribution.judging import mass_in_part
+from facelab.networks.evaluation import evaluating
 from facelab.pictures.attributions import sheet_corner
 
 pytestmark = pytest.mark.slow

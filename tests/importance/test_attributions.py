@@ -4,8 +4,8 @@ import torch
 from torch import nn
 
 from facelab.blocks import seeded
-from facelab.importance import paths
-from facelab.importance.attributions import LAYER_METHODS, METHODS, QUADRATURES, attribute
+from facelab.importance.attribution import METHODS, QUADRATURES, attribute, paths
+from facelab.importance.attribution.attributions import LAYER_METHODS
 
 SIZE = 12
 
@@ -95,7 +95,7 @@ def test_the_written_out_path_agrees_with_captum(network, images, quadrature, st
 
 def test_pieces_of_the_path_add_up(network, images, monkeypatch):
     whole = attribute(network, images, 0, steps=40)
-    monkeypatch.setattr("facelab.importance.attributions.ROWS", 10)
+    monkeypatch.setattr("facelab.importance.attribution.attributions.ROWS", 10)
     torch.testing.assert_close(attribute(network, images, 0, steps=40).values, whole.values)
 
 

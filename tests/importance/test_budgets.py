@@ -10,19 +10,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from facelab.blocks import count_parameters, seeded
-from facelab.importance.budgets import (
-    bits,
-    multiplies_left,
-    predicted_drop,
-    protected,
-    pruned,
-    pruning_ratios,
-    quantised,
-    ratios_that_save,
-    shrunk,
-    struck,
-)
-from facelab.importance.networks import groups, layers
+from facelab.importance.budgets import bits, predicted_drop, protected, pruning_ratios, ratios_that_save
+from facelab.networks.layers import layers
+from facelab.networks.surgery import multiplies_left, pruned, quantised, shrunk, struck
+from facelab.networks.ties import groups
 
 NUMBERS = st.lists(st.floats(-10, 10), min_size=1, max_size=6)
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from facelab.blocks import seeded
 from facelab.importance.criteria import CRITERIA, criteria, first_samples
-from facelab.importance.evidence import Evidence
+from facelab.importance.criteria.evidence import Evidence
 from facelab.importance.scores import accuracy, evaluate, log_likelihood, negative_squared_error
 from facelab.importance.tables import CRITERIA_COLUMNS, KINDS, read_table, save_table
 

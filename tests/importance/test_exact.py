@@ -3,9 +3,8 @@ import torch
 from torch import nn
 
 from facelab.blocks import seeded
-from facelab.importance import exact, paths
-from facelab.importance.attributions import attribute
-from facelab.importance.targets import scalar
+from facelab.importance.attribution import attribute, exact, paths
+from facelab.importance.attribution.targets import scalar
 
 pytestmark = pytest.mark.slow
 

@@ -11,9 +11,9 @@ from nets import NETS, Plain, Residual, Stubborn, batches, lively
 from torch import nn
 
 from facelab.blocks import seeded
-from facelab.importance.incremental import Incremental, NotTraceable
-from facelab.importance.networks import groups
-from facelab.importance.plain import Plain as Whole
+from facelab.importance.sensitivity.incremental import Incremental, NotTraceable
+from facelab.importance.sensitivity.plain import Plain as Whole
+from facelab.networks.ties import groups
 
 pytestmark = pytest.mark.slow
 

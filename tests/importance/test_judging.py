@@ -3,8 +3,7 @@ import torch
 from torch import nn
 
 from facelab.blocks import seeded
-from facelab.importance import judging
-from facelab.importance.attributions import attribute
+from facelab.importance.attribution import attribute, judging
 
 
 @pytest.fixture

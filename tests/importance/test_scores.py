@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from facelab.importance.scores import accuracy, evaluate, evaluating, log_likelihood, negative_distance, negative_squared_error, unit_of
+from facelab.importance.scores import accuracy, evaluate, log_likelihood, negative_distance, negative_squared_error, unit_of
+from facelab.networks.evaluation import evaluating
 
 
 def test_scores_by_hand():

@@ -18,13 +18,12 @@ from nets import Hourglass, Plain, Residual, Stubborn, batches, lively
 from torch import nn
 
 from facelab.blocks import seeded
-from facelab.importance import sensitivity
-from facelab.importance.budgets import pruned
-from facelab.importance.networks import folded
-from facelab.importance.perturbations import FAMILIES, generator_of
 from facelab.importance.scores import accuracy, evaluate, log_likelihood
-from facelab.importance.sensitivity import ablate_channels, measure_layers
+from facelab.importance.sensitivity import ablate_channels, measure_layers, measuring
 from facelab.importance.tables import SENSITIVITY_COLUMNS, read_table, save_table
+from facelab.networks.folding import folded
+from facelab.networks.perturbations import FAMILIES, generator_of
+from facelab.networks.surgery import pruned
 
 pytestmark = pytest.mark.slow
 
@@ -258,7 +257,7 @@ def test_a_class_from_a_file_that_workers_cannot_import(tmp_path):
     sys.modules["stranger"] = module
     spec.loader.exec_module(module)
     try:
-        payload = sensitivity._pickled(module.Own(nn.Linear(2, 2)), None, log_likelihood)
+        payload = measuring._pickled(module.Own(nn.Linear(2, 2)), None, log_likelihood)
     finally:
         del sys.modules["stranger"]
     (tmp_path / "payload").write_bytes(payload)
@@ -275,12 +274,12 @@ import os, signal, sys, torch
 sys.path[:0] = [{support!r}]
 from nets import Residual, batches, lively
 from facelab.blocks import seeded
-from facelab.importance import sensitivity
+from facelab.importance.sensitivity import measuring
 from facelab.importance.scores import log_likelihood
-sensitivity.MOST_SAMPLES, sensitivity.TASK_MULTIPLIES, sensitivity.FORWARDS = 8, 0, 8
+measuring.MOST_SAMPLES, measuring.TASK_MULTIPLIES, measuring.FORWARDS = 8, 0, 8
 with seeded(3):
     model = lively(Residual())
-work, calls = sensitivity._work, 0
+work, calls = measuring._work, 0
 def counted(*arguments):
     global calls
     calls += 1
@@ -288,8 +287,8 @@ def counted(*arguments):
         os.kill(os.getpid(), signal.SIGKILL)
     print("task", flush=True)
     return work(*arguments)
-sensitivity._work = counted
-table = sensitivity.ablate_channels(model, batches(24), log_likelihood, checkpoint={folder!r}, progress=False)
+measuring._work = counted
+table = measuring.ablate_channels(model, batches(24), log_likelihood, checkpoint={folder!r}, progress=False)
 table.to_parquet({folder!r} + "/table.parquet")
 """
 

@@ -4,10 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from facelab.importance.budgets import bits, predicted_drop, pruned, quantised, ratios_that_save
+from facelab.importance.budgets import bits, predicted_drop, ratios_that_save
 from facelab.importance.planted import planted
 from facelab.importance.scores import evaluate, log_likelihood
 from facelab.importance.spending import spend
+from facelab.networks.surgery import pruned, quantised
 
 PLANTED = planted()
 LAYERS = ("stem", "branches.twin_a", "branches.twin_b", "gate")

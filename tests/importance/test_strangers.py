@@ -10,15 +10,15 @@ import torch.nn.utils.prune
 from torch import nn
 
 from facelab.blocks import seeded
-from facelab.importance import judging
-from facelab.importance.attributions import attribute
+from facelab.importance.attribution import attribute, judging
+from facelab.importance.attribution.judging import mass_in_part, pointing_game
 from facelab.importance.criteria import criteria
-from facelab.importance.judging import mass_in_part, pointing_game
-from facelab.importance.networks import folded, groups
-from facelab.importance.own import Data, DoesNotFit, fit_together
-from facelab.importance.perturbations import generator_of, noise
 from facelab.importance.scores import accuracy, evaluate, log_likelihood, negative_distance, negative_squared_error
 from facelab.importance.sensitivity import ablate_channels, measure_layers
+from facelab.networks.folding import folded
+from facelab.networks.perturbations import generator_of, noise
+from facelab.networks.ties import groups
+from facelab.yours import Data, DoesNotFit, fit_together
 
 
 @pytest.fixture(autouse=True)

@@ -15,8 +15,8 @@ import nbformat
 import pytest
 from measured import keep
 
-from facelab import running, settling
-from facelab.fingerprints import ARITHMETICS, arithmetic
+from facelab.course import running, settling
+from facelab.course.fingerprints import ARITHMETICS, arithmetic
 
 TESTS = Path(__file__).resolve().parent.parent
 SLACK_SECONDS = 1.6  # slower machines, and another notebook on the other core
@@ -166,7 +166,7 @@ def test_every_notebook_with_claims_is_settled():
 
 
 def test_the_tables_are_those_of_the_settled_figures():
-    from facelab import scoreboard
+    from facelab.course import scoreboard
 
     for path, text in scoreboard.tables(list(NOTEBOOKS.values())).items():
         assert path.read_text(encoding="utf-8") == text, "run `facelab scoreboard --readme`"

@@ -6,7 +6,7 @@ from dataclasses import replace
 import nbformat
 import pytest
 
-from facelab import running
+from facelab.course import running
 
 pytestmark = pytest.mark.slow
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from facelab.importance.networks import Layer
+from facelab.networks.layers import Layer
 
 LEVELS = {"noise": (0.25, 0.5, 1.0, 2.0), "pruning": (0.1, 0.25, 0.5), "quantisation": (4.0, 3.0, 2.0), "bit swaps": (0.001, 0.02)}
 GRIDS = {"pruning": (0.1, 0.3, 0.5, 0.7), "quantisation": (2.0, 2.5, 3.0, 4.0, 6.0)}

@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
-from facelab import running
-from facelab.fingerprints import ARITHMETICS, fingerprint
+from facelab.course import running
+from facelab.course.fingerprints import ARITHMETICS, fingerprint
 
 FOLDER = Path(__file__).resolve().parents[2] / "build" / "measured"
 PLANNED = 51  # notebooks of the whole course

@@ -1,0 +1,1 @@
+"""The course as a whole: its notebooks, their runs, settled figures and tables, JupyterLab."""
