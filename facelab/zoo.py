@@ -60,6 +60,10 @@ def predict(model: nn.Module, images: Float[Tensor, "B 1 H W"]) -> Float[Tensor,
 
 
 def errors(model: nn.Module, batch: FaceBatch) -> Float[np.ndarray, " B"]:
-    """Error of each face: mean landmark distance in percent of the distance of the outer eye corners."""
+    """Error of each face: mean landmark distance in percent of the distance of the outer eye corners.
+
+    Raises:
+        ValueError: the landmarks of the faces are not known.
+    """
     predicted = predict(model, torch.as_tensor(batch.gray()))
-    return np.asarray(metrics.nme(predicted, torch.as_tensor(batch.landmarks, dtype=torch.float32)))
+    return np.asarray(metrics.nme(predicted, torch.as_tensor(batch.known("landmarks"), dtype=torch.float32)))

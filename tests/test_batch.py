@@ -1,11 +1,12 @@
-"""The face batch: taking, joining, gray and colour."""
+"""Batches of any kind: taking, joining, gray and colour, tensors, groups, and what is not known."""
 
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import pytest
+import torch
 
-from facelab.batch import FaceBatch, concatenate
+from facelab.batch import Batch, FaceBatch, concatenate
 
 
 def faces(n=4, size=8, points=68, seed=0, **known) -> FaceBatch:
@@ -17,6 +18,19 @@ def faces(n=4, size=8, points=68, seed=0, **known) -> FaceBatch:
         names=tuple(f"face {seed} {i}" for i in range(n)),
         **known,
     )
+
+
+@dataclass(frozen=True)
+class Scans(Batch):
+    """A batch of somebody's own."""
+
+    labels: np.ndarray | None = None
+    depth: np.ndarray | None = None
+
+
+def scans(n=3, seed=0, **known) -> Scans:
+    rng = np.random.default_rng(seed)
+    return Scans(rng.integers(0, 256, (n, 6, 5), dtype=np.uint8), np.arange(n, dtype=np.uint8), **known)
 
 
 @pytest.fixture
@@ -78,7 +92,12 @@ def test_every_known_field_survives_joining():
 
 @pytest.mark.parametrize(
     ("others", "words"),
-    [([], "at least one batch"), ([faces(), faces(size=9)], "differ in image size"), ([faces(), faces(points=5)], "mark-up")],
+    [
+        ([], "at least one batch"),
+        ([faces(), faces(size=9)], "differ in image size"),
+        ([faces(), faces(points=5)], "mark-up"),
+        ([faces(), scans()], "FaceBatch and Scans"),
+    ],
 )
 def test_what_cannot_be_joined_is_refused(others, words):
     with pytest.raises(ValueError, match=words):
@@ -106,3 +125,49 @@ def test_the_markup_is_that_of_the_landmarks():
     assert batch.landmarks_in(5).shape == (4, 5, 2)
     with pytest.raises(ValueError, match="only 98"):
         batch.landmarks_in(98)
+
+
+def test_a_batch_of_ones_own_is_taken_and_joined_like_any_other():
+    one, other = scans(depth=np.ones((3, 6, 5)), names=("a", "b", "c"), factors={"size": np.arange(3)}), scans(2, seed=1)
+    taken = one.take([2, 0])
+    assert isinstance(taken, Scans) and taken.names == ("c", "a") and taken.factors["size"].tolist() == [2, 0]
+    joined = concatenate([one, other])
+    assert isinstance(joined, Scans) and joined.labels.tolist() == [0, 1, 2, 0, 1]
+    assert joined.depth is None and joined.names == () and joined.factors == {}
+    assert (concatenate([one.take(slice(0, 1)), one.take([1, 2])]).images == one.images).all()
+
+
+def test_gray_images_have_three_equal_colours():
+    batch = scans()
+    assert batch.gray().dtype == batch.colour().dtype == np.float32
+    assert (batch.gray()[:, 0] == (batch.images / 255.0).astype(np.float32)).all()
+    assert batch.colour().shape == (3, 3, 6, 5) and (batch.colour() == batch.gray()).all()
+
+
+def test_tensors_are_what_losses_want():
+    known = {"parts": np.full((4, 8, 8), 7, np.uint8), "visible": np.ones((4, 68), bool)}
+    batch = faces(**known)
+    tensors = batch.tensors("landmarks", "parts", "identity", "visible")
+    kinds = {"images": torch.float32, "landmarks": torch.float32, "parts": torch.int64, "identity": torch.int64, "visible": torch.bool}
+    assert {name: tensor.dtype for name, tensor in tensors.items()} == kinds
+    assert {len(tensor) for tensor in tensors.values()} == {4} and tensors["parts"].eq(7).all()
+    assert np.array_equal(tensors["images"], batch.gray())
+    assert np.array_equal(batch.tensors(colour=True)["images"], batch.colour())
+    tensors["parts"].zero_()
+    assert (batch.parts == 7).all()
+
+
+def test_people_are_the_groups_of_faces_and_own_batches_have_none_unless_told():
+    assert faces().groups.tolist() == [0, 1, 2, 3]
+    assert scans().groups is None
+
+
+def test_faces_may_be_known_by_their_images_alone():
+    bare = FaceBatch(faces().images)
+    assert bare.take([1, 2]).landmarks is None and bare.groups is None and bare.gray().shape == (4, 1, 8, 8)
+    assert concatenate([faces(), bare]).identity is None
+    for need in (lambda: bare.markup, lambda: bare.landmarks_in(5), lambda: bare.tensors("landmarks")):
+        with pytest.raises(ValueError, match="does not know landmarks, but images;"):
+            need()
+    with pytest.raises(ValueError, match="does not know expresion, but images, landmarks, identity;"):
+        faces().tensors("expresion")

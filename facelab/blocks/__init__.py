@@ -1,6 +1,6 @@
 """Layers, read-outs, losses and augmentation that more than one method uses."""
 
-from facelab.blocks.augmentation import augment
+from facelab.blocks.augmentation import Warp, augment, draw_warp, two_views
 from facelab.blocks.digests import digest, digest_of_network
 from facelab.blocks.experts import ExpertLinear, ExpertMLP, Gate, PatchExperts, mix
 from facelab.blocks.heatmaps import argmax_position, expected_position, heatmap_nll, one_hot_maps, pixel_index, spatial_softmax
@@ -19,6 +19,7 @@ __all__ = [
     "PatchExperts",
     "TreeGate",
     "UNet",
+    "Warp",
     "argmax_position",
     "augment",
     "convert_landmarks",
@@ -26,6 +27,7 @@ __all__ = [
     "cut_patches",
     "digest",
     "digest_of_network",
+    "draw_warp",
     "expected_position",
     "hard_leaf",
     "heatmap_nll",
@@ -40,4 +42,5 @@ __all__ = [
     "seeded",
     "spatial_softmax",
     "standardise",
+    "two_views",
 ]

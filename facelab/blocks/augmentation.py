@@ -1,19 +1,106 @@
-"""Random changes of training faces, in batches, drawn from a generator."""
+"""Random changes of training images, in batches, drawn from a generator; landmarks and masks go along."""
+
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Shaped
 from torch import Generator, Tensor
 
 from facelab.markups import Markup
 
 
+@dataclass(frozen=True)
+class Warp:
+    """One affine move per image: mirrored, then turned and scaled about the image's centre, then shifted.
+
+    The same warp moves images, landmarks and masks, so that a network's answer for a moved image can be compared with its moved answer:
+
+        warp = draw_warp(images, generator)
+        inconsistency = (model(warp.images(images)) - warp.landmarks(model(images))).norm(dim=-1)
+    """
+
+    matrix: Float[Tensor, "B 2 2"]
+    """Of (x, y) columns seen from the centre, mirror included."""
+    offset: Float[Tensor, "B 2"]
+    """(x, y) in pixels."""
+    mirrored: Bool[Tensor, " B"]
+    """Which images are mirror images."""
+    centre: Float[Tensor, "2"]
+    """(x, y) in pixels of the images it was drawn for."""
+
+    def images(self, images: Float[Tensor, "B C H W"], mode: str = "bilinear") -> Float[Tensor, "B C H W"]:
+        """Images of the size the warp was drawn for, moved; border pixels are repeated outwards.
+
+        Args:
+            images: any values.
+            mode: "bilinear", or "nearest" for values that have no mean.
+        """
+        # grid_sample asks where each output pixel comes from, in units where the pixel centres span -1..1.
+        half = self.centre.clamp(min=0.5)
+        backward = torch.linalg.inv(self.matrix)
+        shift = -(backward @ self.offset[..., None]) / half[:, None]
+        theta = torch.cat([backward * half[None, None] / half[None, :, None], shift], dim=-1)
+        grid = F.affine_grid(theta, list(images.shape), align_corners=True)
+        return F.grid_sample(images, grid, mode=mode, padding_mode="border", align_corners=True)
+
+    def landmarks(self, landmarks: Float[Tensor, "B K 2"], markup: Markup | None = None) -> Float[Tensor, "B K 2"]:
+        """Points (x, y) in pixels, moved.
+
+        Args:
+            landmarks: where they are in the images; NaN where unknown.
+            markup: says which landmarks change their names in a mirror; None if none do.
+        """
+        if markup is not None:
+            swap = torch.as_tensor(markup.flip, device=landmarks.device)
+            landmarks = torch.where(self.mirrored[:, None, None], landmarks[:, swap], landmarks)
+        return (landmarks - self.centre) @ self.matrix.mT + self.centre + self.offset[:, None]
+
+    def masks(self, masks: Shaped[Tensor, "B *channels H W"]) -> Shaped[Tensor, "B *channels H W"]:
+        """Classes (whole numbers) or masks (bool), moved: each pixel takes the value of its nearest one. Sides keep their names."""
+        layers = masks.reshape(len(masks), -1, *masks.shape[-2:]).to(self.matrix.dtype)  # exact for classes below 2^24
+        return self.images(layers, mode="nearest").to(masks.dtype).reshape(masks.shape)
+
+
+def draw_warp(
+    images: Float[Tensor, "B C H W"],
+    generator: Generator | None,
+    *,
+    rotation: float = 20.0,
+    scale: float = 0.15,
+    shift: float = 0.05,
+    flip: float = 0.5,
+) -> Warp:
+    """A random move for each image.
+
+    Args:
+        images: whose number, size and device it takes.
+        generator: source of all randomness, on the device of `images`; None for that of torch.
+        rotation, scale, shift, flip: as for `augment`.
+    """
+
+    def draw(low: float, high: float) -> Tensor:
+        return _uniform(images, generator, low, high)
+
+    angle = torch.deg2rad(draw(-rotation, rotation))
+    growth = (draw(-1.0, 1.0) * torch.log1p(torch.tensor(scale))).exp()
+    height, width = images.shape[-2:]
+    offset = torch.stack([draw(-shift, shift) * width, draw(-shift, shift) * height], dim=-1)
+    mirrored = draw(0.0, 1.0) < flip
+    cosine, sine = angle.cos() * growth, angle.sin() * growth
+    matrix = torch.stack([cosine, -sine, sine, cosine], dim=-1).view(-1, 2, 2)
+    side = torch.where(mirrored, -1.0, 1.0)
+    matrix = matrix * torch.stack([side, torch.ones_like(side)], dim=-1)[:, None]  # x of the input changes its sign
+    return Warp(matrix, offset, mirrored, torch.tensor([(width - 1) / 2, (height - 1) / 2], device=images.device))
+
+
 def augment(
     images: Float[Tensor, "B C H W"],
-    landmarks: Float[Tensor, "B K 2"],
-    markup: Markup,
-    generator: Generator,
+    landmarks: Float[Tensor, "B K 2"] | None = None,
+    markup: Markup | None = None,
+    generator: Generator | None = None,
     *,
+    masks: Shaped[Tensor, "B *channels H W"] | None = None,
     rotation: float = 20.0,
     scale: float = 0.15,
     shift: float = 0.05,
@@ -21,14 +108,17 @@ def augment(
     light: float = 0.3,
     occlusion: float = 0.3,
     noise: float = 0.0,
-) -> tuple[Float[Tensor, "B C H W"], Float[Tensor, "B K 2"]]:
-    """Each face turned, scaled, shifted, mirrored, relit and partly covered at random; its landmarks go along.
+) -> Float[Tensor, "B C H W"] | tuple[Tensor, ...]:
+    """Each image turned, scaled, shifted, mirrored, relit and partly covered at random; landmarks and masks go along.
+
+        images, masks = augment(images, masks=masks, generator=generator)
 
     Args:
         images: 0..1.
-        landmarks: (x, y) in pixels.
-        markup: says which landmarks swap in a mirror.
-        generator: source of all randomness, on the device of `images`.
+        landmarks: (x, y) in pixels; NaN where unknown.
+        markup: says which landmarks swap in a mirror; None if none do.
+        generator: source of all randomness, on the device of `images`; None for that of torch.
+        masks: classes (whole numbers) or masks (bool), moved to the nearest pixel; neither light nor a cover changes them.
         rotation: largest angle in degrees, either way.
         scale: largest relative growth; shrinking goes as far on the logarithmic scale.
         shift: largest shift in each direction as a fraction of the image's side.
@@ -36,17 +126,19 @@ def augment(
         light: strength of the change of brightness, contrast and gamma; 0 leaves them.
         occlusion: probability of a rectangle of one random grey that covers 20 to 50 % of each side.
         noise: largest standard deviation of the pixel noise.
+
+    Returns:
+        The images; with landmarks or masks a tuple of the images, the landmarks and the masks, without what was not given. The
+        images are the same whatever goes along.
     """
 
     def draw(low: float, high: float) -> Tensor:
-        return torch.rand(len(images), generator=generator, device=images.device) * (high - low) + low
+        return _uniform(images, generator, low, high)
 
-    angle = torch.deg2rad(draw(-rotation, rotation))
-    growth = (draw(-1.0, 1.0) * torch.log1p(torch.tensor(scale))).exp()
-    height, width = images.shape[-2:]
-    offset = torch.stack([draw(-shift, shift) * width, draw(-shift, shift) * height], dim=-1)
-    mirrored = draw(0.0, 1.0) < flip
-    images, landmarks = _move(images, landmarks, markup, angle, growth, offset, mirrored)
+    warp = draw_warp(images, generator, rotation=rotation, scale=scale, shift=shift, flip=flip)
+    along = () if landmarks is None else (warp.landmarks(landmarks, markup),)
+    along += () if masks is None else (warp.masks(masks),)
+    images = warp.images(images)
     if light:
         images = _relight(images, draw(-light, light), draw(-light, light), draw(-light, light))
     if occlusion:
@@ -55,26 +147,24 @@ def augment(
     if noise:
         grain = torch.randn(images.shape, generator=generator, device=images.device)
         images = (images + draw(0.0, noise)[:, None, None, None] * grain).clamp(0, 1)
-    return images, landmarks
+    return (images, *along) if along else images
 
 
-def _move(images, landmarks, markup, angle, growth, offset, mirrored):
-    """Mirror, then turn and scale about the image centre, then shift; border pixels are repeated outwards."""
-    height, width = images.shape[-2:]
-    centre = torch.tensor([(width - 1) / 2, (height - 1) / 2], device=images.device)
-    cosine, sine = angle.cos() * growth, angle.sin() * growth
-    forward = torch.stack([cosine, -sine, sine, cosine], dim=-1).view(-1, 2, 2)
-    side = torch.where(mirrored, -1.0, 1.0)
-    forward = forward * torch.stack([side, torch.ones_like(side)], dim=-1)[:, None]  # x of the input changes its sign
-    swap = torch.as_tensor(markup.flip, device=landmarks.device)
-    landmarks = torch.where(mirrored[:, None, None], landmarks[:, swap], landmarks)
-    landmarks = (landmarks - centre) @ forward.mT + centre + offset[:, None]
-    # grid_sample asks where each output pixel comes from, in units where the pixel centres span -1..1.
-    half = centre.clamp(min=0.5)
-    backward = torch.linalg.inv(forward)
-    theta = torch.cat([backward * half[None, None] / half[None, :, None], -(backward @ offset[..., None]) / half[:, None]], dim=-1)
-    grid = F.affine_grid(theta, list(images.shape), align_corners=True)
-    return F.grid_sample(images, grid, padding_mode="border", align_corners=True), landmarks
+def two_views(
+    images: Float[Tensor, "B C H W"], generator: Generator | None = None, **changes: float
+) -> tuple[Float[Tensor, "B C H W"], Float[Tensor, "B C H W"]]:
+    """Every image augmented twice, independently: two views of one thing, for losses that ask for the same answer to both.
+
+    Args:
+        images: 0..1.
+        generator: as for `augment`.
+        changes: strengths of the changes, as for `augment`.
+    """
+    return augment(images, generator=generator, **changes), augment(images, generator=generator, **changes)
+
+
+def _uniform(images: Tensor, generator: Generator | None, low: float, high: float) -> Float[Tensor, " B"]:
+    return torch.rand(len(images), generator=generator, device=images.device) * (high - low) + low
 
 
 def _relight(images, brightness, contrast, gamma):

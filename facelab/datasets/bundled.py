@@ -14,7 +14,7 @@ def astronaut() -> UInt8[np.ndarray, "512 512 3"]:
 def lfw_crops() -> tuple[UInt8[np.ndarray, "100 25 25 3"], UInt8[np.ndarray, "100 25 25 3"]]:
     """100 gray face crops of Labeled Faces in the Wild, and 100 crops without a face, as RGB.
 
-    They have no landmarks, and a `FaceBatch` has a mark-up: so these are bare images. Their framing is tighter than ours.
+    Nobody has marked them: `FaceBatch(faces)` makes a batch that knows nothing else. Their framing is tighter than ours.
     """
     from skimage import data
 

@@ -91,10 +91,11 @@ def draw_channel(axes: Axes, face: FaceBatch, channel: str, before: FaceBatch | 
         axes.imshow(colormaps[AMOUNT](difference / 0.5, bytes=True))
         return f"{np.mean(difference > 0):.0%} of the pixels differ from this face as sampled"
     if channel == "landmarks":
-        seen = face.visible[0] if face.visible is not None else np.ones(len(face.landmarks[0]), dtype=bool)
-        draw_landmarks(axes, face.landmarks[0], "#555555", size=0)
-        axes.plot(*face.landmarks[0][seen].T, "o", markersize=3.5, color=BLUE, markeredgewidth=0)
-        axes.plot(*face.landmarks[0][~seen].T, "o", markersize=4, markerfacecolor="none", markeredgecolor=RED)
+        points = face.known("landmarks")[0]
+        seen = face.visible[0] if face.visible is not None else np.ones(len(points), dtype=bool)
+        draw_landmarks(axes, points, "#555555", size=0)
+        axes.plot(*points[seen].T, "o", markersize=3.5, color=BLUE, markeredgewidth=0)
+        axes.plot(*points[~seen].T, "o", markersize=4, markerfacecolor="none", markeredgecolor=RED)
         return f"{int(seen.sum())} of {len(seen)} landmarks visible (open circles: hidden)"
     if channel == "parts" and face.parts is not None:
         axes.imshow(opaque(PART_COLORS[face.parts[0] % len(PART_COLORS)]))
@@ -147,7 +148,7 @@ def world_view(seed: int, face: int, identity: int, size: int, markup: int, chan
     left, right = picture.add_axes((0.005, 0.01, 0.43, 0.91)), picture.add_axes((0.445, 0.01, 0.43, 0.91))
     draw_face(left, shown.images[0])
     if markup:
-        draw_landmarks(left, shown.landmarks[0], size=2.5)
+        draw_landmarks(left, shown.known("landmarks")[0], size=2.5)
     bare(left, f"face {face}" + (f", {markup} landmarks" if markup else ""), y=1)
     said = draw_channel(right, shown, channel, before)
     pose = f"yaw {shown.yaw[0]:.0f}°, pitch {shown.pitch[0]:.0f}°, roll {shown.roll[0]:.0f}°"  # type: ignore[index]

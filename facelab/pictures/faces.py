@@ -114,7 +114,7 @@ PART_COLORS = np.array(
 def show_truth(faces: FaceBatch, index: int = 0, *, part_names: Sequence[str] = (), width: float = 9.0) -> Picture:
     """Everything a face knows about itself: image, landmarks, parts, depth, normals, surface coordinates, occluder.
 
-    Channels the batch does not have (a photograph has none) are left out.
+    What the batch does not know (a photograph knows no channels, or not even landmarks) is left out.
 
     Args:
         faces: rendered faces, or any batch.
@@ -122,10 +122,10 @@ def show_truth(faces: FaceBatch, index: int = 0, *, part_names: Sequence[str] = 
         part_names: `facelab.worlds.faces.PARTS`, for the legend.
         width: inches.
     """
-    image, points = faces.images[index], faces.landmarks[index]
+    image = faces.images[index]
     channels = [name for name in ("parts", "occluder", "depth", "normals", "uv") if getattr(faces, name) is not None]
     columns = 4
-    rows = -(-(2 + len(channels)) // columns)
+    rows = -(-(1 + (faces.landmarks is not None) + len(channels)) // columns)
     legends = 0.3 * ("depth" in channels) + 0.45 * ("parts" in channels)
     picture, grid = new_picture(width, rows * (width / columns + 0.3) + legends, rows, columns)
     for axes in grid.flat:
@@ -138,13 +138,14 @@ def show_truth(faces: FaceBatch, index: int = 0, *, part_names: Sequence[str] = 
         return bare(axes, title)
 
     draw_face(panel("image"), image)
-    seen = faces.visible[index] if faces.visible is not None else np.ones(len(points), dtype=bool)
-    axes = panel(f"{len(points)} landmarks" + ("" if seen.all() else f", {int((~seen).sum())} hidden (open)"))
-    draw_face(axes, (image * 0.5 + 110).astype(np.uint8))
-    draw_landmarks(axes, points, BLACK, size=0)
-    axes.plot(*points[seen].T, "o", markersize=3, color="#0072B2", markeredgewidth=0)
-    axes.plot(*points[~seen].T, "o", markersize=3.5, markerfacecolor="none", markeredgecolor="#D55E00", markeredgewidth=0.9)
-
+    if faces.landmarks is not None:
+        points = faces.landmarks[index]
+        seen = faces.visible[index] if faces.visible is not None else np.ones(len(points), dtype=bool)
+        axes = panel(f"{len(points)} landmarks" + ("" if seen.all() else f", {int((~seen).sum())} hidden (open)"))
+        draw_face(axes, (image * 0.5 + 110).astype(np.uint8))
+        draw_landmarks(axes, points, BLACK, size=0)
+        axes.plot(*points[seen].T, "o", markersize=3, color="#0072B2", markeredgewidth=0)
+        axes.plot(*points[~seen].T, "o", markersize=3.5, markerfacecolor="none", markeredgecolor="#D55E00", markeredgewidth=0.9)
     if "parts" in channels:
         parts = faces.parts[index]  # type: ignore[index]
         panel("parts").imshow(PART_COLORS[parts % len(PART_COLORS)])

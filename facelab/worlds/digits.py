@@ -4,7 +4,7 @@ The digits are the 8x8 ones of scikit-learn (`load_digits`: 1797 scans of 43 wri
 transformations exact.
 """
 
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from scipy.ndimage import map_coordinates, zoom
 from scipy.special import ndtri
 
+from facelab.batch import Batch
 from facelab.worlds.factors import Factor, between, check_count, normal, sample_factors, uniform
 
 _EXAMPLES = 174  # the rarest digit has so many scans
@@ -35,7 +36,7 @@ FACTORS: dict[str, Factor] = {
 
 
 @dataclass(frozen=True)
-class DigitBatch:
+class DigitBatch(Batch):
     """Digits and how each was transformed: `B` images of `H` x `W` pixels."""
 
     images: UInt8[np.ndarray, "B H W"]
@@ -52,21 +53,11 @@ class DigitBatch:
     """(x, y) of the scan's centre from the image's centre, pixels."""
     ink: Bool[np.ndarray, "B H W"]
     """True where the noiseless digit is brighter than half."""
-    factors: dict[str, np.ndarray] = field(default_factory=dict)
-    """The value of every factor, (B,) each."""
 
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def take(self, index) -> "DigitBatch":
-        """The digits at `index` (anything numpy indexes a first axis with; an integer gives a batch of one)."""
-        index = np.atleast_1d(np.arange(len(self))[index])
-        cut = {f.name: getattr(self, f.name)[index] for f in fields(self) if f.name != "factors"}
-        return replace(self, **cut, factors={name: value[index] for name, value in self.factors.items()})
-
-    def gray(self) -> Float[np.ndarray, "B 1 H W"]:
-        """Float32, 0..1: what the networks of the course take."""
-        return (self.images / np.float32(255.0))[:, None]
+    @property
+    def groups(self) -> Int[np.ndarray, " B"]:
+        """The scan: one writer's digit, however it is turned, is no independent evidence."""
+        return self.labels * _EXAMPLES + self.example
 
 
 @cache

@@ -1,6 +1,6 @@
 """Plain shapes in the plane with everything known: class, mask, corners, and what an occluding card hides."""
 
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from matplotlib.colors import hsv_to_rgb
 from scipy.special import ndtri
 
+from facelab.batch import Batch
 from facelab.worlds.factors import Factor, between, check_count, sample_factors, sometimes, uniform
 
 CORNERS = 12
@@ -55,7 +56,7 @@ FACTORS: dict[str, Factor] = {
 
 
 @dataclass(frozen=True)
-class ShapeBatch:
+class ShapeBatch(Batch):
     """Shapes and their truth: `B` images of `H` x `W` pixels."""
 
     images: UInt8[np.ndarray, "B H W 3"]
@@ -74,21 +75,6 @@ class ShapeBatch:
     """The whole shape, also where the card hides it."""
     occluder: Bool[np.ndarray, "B H W"]
     """The card."""
-    factors: dict[str, np.ndarray] = field(default_factory=dict)
-    """The value of every factor, (B,) each."""
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def take(self, index) -> "ShapeBatch":
-        """The shapes at `index` (anything numpy indexes a first axis with; an integer gives a batch of one)."""
-        index = np.atleast_1d(np.arange(len(self))[index])
-        cut = {f.name: getattr(self, f.name)[index] for f in fields(self) if f.name != "factors"}
-        return replace(self, **cut, factors={name: value[index] for name, value in self.factors.items()})
-
-    def gray(self) -> Float[np.ndarray, "B 1 H W"]:
-        """Luminance (Rec. 601 weights), float32, 0..1: what the networks of the course take."""
-        return (self.images @ np.array([0.299, 0.587, 0.114], dtype=np.float32) / 255.0).astype(np.float32)[:, None]
 
 
 def _depth_inside(outline: Float[np.ndarray, "corners 2"], points: Float[np.ndarray, "B H W 2"]) -> Float[np.ndarray, "B H W"]:

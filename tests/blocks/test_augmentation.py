@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from facelab.blocks import argmax_position, augment
+from facelab.blocks import argmax_position, augment, draw_warp, two_views
 from facelab.markups import markup
 
 NOTHING = {"rotation": 0.0, "scale": 0.0, "shift": 0.0, "flip": 0.0, "light": 0.0, "occlusion": 0.0, "noise": 0.0}
@@ -91,3 +91,54 @@ def test_unknown_landmarks_stay_unknown():
     landmarks[1] = torch.nan
     _, points = augment(images, landmarks, markup(5), generator())
     assert points[1].isnan().all() and points[[0, 2, 3]].isfinite().all()
+
+
+def test_images_move_alike_whatever_goes_along():
+    images, landmarks = spots(5)
+    masks = images > 0.5
+    together, points, moved = augment(images, landmarks, markup(5), generator(6), masks=masks)
+    alone = augment(images, generator=generator(6))
+    with_masks, same = augment(images, generator=generator(6), masks=masks)
+    assert torch.equal(alone, together) and torch.equal(alone, with_masks) and torch.equal(moved, same)
+    assert torch.equal(points, augment(images, landmarks, markup(5), generator(6))[1])
+
+
+@pytest.mark.parametrize("kind", [torch.bool, torch.int64, torch.uint8])
+def test_masks_stay_masks_and_lie_where_the_image_shows_them(kind):
+    images, _ = spots(6)
+    masks = (images.argmax(dim=1) + 3).to(kind)  # one class each, here and there more than the highest index of an image
+    shown = masks.float()[:, None]
+    moved, along = augment(shown, generator=generator(8), masks=masks, rotation=40.0, flip=0.5, light=0.0, occlusion=0.0)
+    assert along.dtype == kind and along.shape == masks.shape
+    assert set(along.unique().tolist()) <= set(masks.unique().tolist())
+    inside = (moved[:, 0] - moved[:, 0].round()).abs() < 1e-3  # no border runs through these pixels, unless classes happen to mix
+    assert (along.float() == moved[:, 0].round())[inside].float().mean() > 0.98
+    assert inside.float().mean() > 0.8
+
+
+def test_light_and_covers_leave_masks_alone():
+    masks = torch.randint(0, 9, (4, 2, 33, 40), generator=generator())
+    images = torch.rand(4, 3, 33, 40, generator=generator())
+    changed, same = augment(images, generator=generator(), masks=masks, **(NOTHING | {"light": 0.5, "occlusion": 1.0}))
+    assert torch.equal(same, masks) and not torch.allclose(changed, images)
+
+
+def test_points_without_a_markup_keep_their_places_in_the_list():
+    images, landmarks = spots(7)
+    _, points = augment(images, landmarks, None, generator(), **(NOTHING | {"flip": 1.0}))
+    torch.testing.assert_close(points, landmarks * torch.tensor([-1.0, 1.0]) + torch.tensor([64.0, 0.0]), atol=1e-4, rtol=0)
+
+
+def test_one_warp_moves_what_a_network_saw_and_what_it_says():
+    images, landmarks = spots(8)
+    warp = draw_warp(images, generator(9), rotation=30.0, flip=0.5)
+    peaks = argmax_position(warp.images(images))
+    assert (warp.landmarks(landmarks) - peaks).norm(dim=-1).max() < 1.0
+
+
+def test_two_views_are_two_draws_of_one_image():
+    images, _ = spots(9)
+    first, second = two_views(images, generator(1), flip=0.0)
+    assert first.shape == second.shape == images.shape and not torch.allclose(first, second, atol=0.05)
+    assert torch.equal(first, augment(images, generator=generator(1), flip=0.0))
+    assert torch.equal(two_views(images, generator(1), flip=0.0)[1], second)

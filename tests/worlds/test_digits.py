@@ -63,6 +63,12 @@ def test_the_batch_has_the_habits_of_all_batches():
     assert batch.take([3, 1]).factors["digit"].tolist() == batch.labels[[3, 1]].tolist()
     assert batch.gray().shape == (4, 1, 32, 32) and batch.gray().max() <= 1
     assert batch.gray().dtype == np.float32
+    assert batch.colour().shape == (4, 3, 32, 32) and batch.tensors("labels")["labels"].tolist() == batch.labels.tolist()
+
+
+def test_turned_copies_of_one_scan_are_one_group():
+    batch = digits.render(4, digit=[3, 3, 4, 3], example=[7, 7, 7, 8])
+    assert batch.groups[0] == batch.groups[1] and len(set(batch.groups)) == 3
 
 
 def test_ranges_of_examples_keep_training_and_test_apart():

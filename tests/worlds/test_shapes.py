@@ -72,6 +72,7 @@ def test_the_batch_has_the_habits_of_all_batches():
     batch = shapes.render(5)
     assert len(batch) == 5 and len(batch.take(slice(1, 3))) == 2
     assert batch.gray().shape == (5, 1, 32, 32) and batch.gray().dtype == np.float32
+    assert batch.tensors("mask", colour=True)["images"].shape == (5, 3, 32, 32) and batch.groups is None
 
 
 @pytest.mark.parametrize(
