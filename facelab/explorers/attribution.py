@@ -13,8 +13,8 @@ from torch import nn
 from tqdm import tqdm
 
 from facelab.explorers.explorer import Explorer, View
-from facelab.explorers.parts import control, names_of
-from facelab.explorers.subject import checked, displayable
+from facelab.explorers.parts import control, displayable, names_of
+from facelab.explorers.subject import checked
 from facelab.importance.attributions import LAYER_METHODS, METHODS, attribute
 from facelab.importance.judging import mass_in_part
 from facelab.importance.paths import QUADRATURES

@@ -30,7 +30,10 @@ from facelab.pictures.view import View
 def stops(control: ipywidgets.Widget, count: int = 3) -> list:
     """Values that visit a control from end to end: `count` of a slider's, all options of a choice, both states of a box."""
     if hasattr(control, "options"):
-        return [value for _, value in control._options_full]
+        values = [value for _, value in control._options_full]
+        if isinstance(control, ipywidgets.SelectionSlider) and len(values) > count:
+            values = [values[round(place)] for place in np.linspace(0, len(values) - 1, count)]
+        return values
     if isinstance(control.value, bool):
         return [False, True]
     if not hasattr(control, "min"):  # an upload, a text: only what it holds

@@ -5,10 +5,10 @@ from typing import Any
 
 import ipywidgets
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 
 from facelab.batch import FaceBatch
-from facelab.pictures.style import as_array
+from facelab.pictures.style import as_array, as_rgb
 
 
 def control(abbreviation: Any, value: Any = None, description: str = "", tooltip: str | None = None) -> ipywidgets.Widget:
@@ -63,6 +63,23 @@ def pixels_of(images: Any, channels: Sequence[int] = (1,), what: str = "") -> Fl
             f"Images {what + ' ' if what else ''}must be a FaceBatch or {kind} in [0,1], at least one; these have shape {pixels.shape}."
         )
     return pixels
+
+
+def displayable(images: Any, other: Any = None) -> UInt8[np.ndarray, "B H W 3"]:
+    """Images for the eye; those that do not lie in [0,1] are stretched, all alike, and unusual channels averaged.
+
+    Args:
+        images: a `FaceBatch`, (B,H,W,3) of uint8, or numbers (B,C,H,W), which set the range.
+        other: numbers (B,C,H,W) to be shown in that range in place of them.
+    """
+    array = images.images if isinstance(images, FaceBatch) else as_array(images)
+    if array.dtype == np.uint8:
+        return as_rgb(array)
+    low, high = float(array.min()), float(array.max())
+    low, high = (0.0, 1.0) if low >= 0 and high <= 1 else (low, high)
+    shown = array if other is None else as_array(other)
+    shown = shown if shown.shape[1] in (1, 3) else shown.mean(axis=1, keepdims=True)
+    return as_rgb(((shown - low) / max(high - low, 1e-12)).transpose(0, 2, 3, 1))
 
 
 def names_of(names: Sequence[Any], count: int, kind: str = "image") -> list[str]:
