@@ -4,6 +4,7 @@ Scores may vary for two reasons, the training seed and the test sample; each is 
 added. Percentile intervals are too short when few values are resampled, so each deviation is widened by the ratio of Student's
 to the normal quantile and by sqrt(n / (n - 1)): the same correction as for the mean of n normal values (Hesterberg, "What
 teachers should know about the bootstrap", 2015, section 4.2). Two seeds therefore settle very little, three a little more.
+Chance that each training adds to each sample by itself is in both deviations: where it prevails, intervals are too long, not too short.
 
 mIoU, F1 or a correlation is no mean over samples. Each sample then gives what the statistic needs of it, an array (items, parts) such
 as the intersection and the union of each class; a statistic maps (..., samples, items, parts) to (...), one number per set.
