@@ -59,7 +59,9 @@ class Scores(dict[str, np.ndarray]):
         for name in (ours, baseline):
             if name not in self:
                 raise ValueError(f"There are no scores of {name!r}; there are those of {', '.join(self)}.")
-        return claims.claim(statement, ours=self[ours], baseline=self[baseline], **{**self.options, **options})
+        one_seed = len(self[ours]) == len(self[baseline]) == 1
+        pair = {side: self[name][0] if one_seed else self[name] for side, name in (("ours", ours), ("baseline", baseline))}
+        return claims.claim(statement, **pair, **{**self.options, **options})
 
     def record(self, name: str) -> None:
         """Records `NAME_RIVAL` for each rival: the mean of its scores, or its statistic."""
@@ -89,18 +91,20 @@ class Trials:
         runs = {name: zip(self.seeds, histories, strict=True) for name, histories in self.histories.items()}
         return {f"{name}, seed {seed}": history for name, pairs in runs.items() for seed, history in pairs}
 
-    def score(self, measure: Callable[[nn.Module], Tensor | np.ndarray], **options: Any) -> Scores:
+    def score(self, measure: Callable[[nn.Module], Tensor | np.ndarray], names: Sequence[str] = (), **options: Any) -> Scores:
         """The scores of every network.
 
         Args:
             measure: network -> its scores on the test samples, (samples,), or (samples, items, parts) for a statistic of whole sets.
+            names: of the rivals that are meant, all if there are none.
             options: as `Scores` takes them; `better` at least.
 
         Raises:
             ValueError: `measure` gives other shapes for other networks, or no samples.
         """
+        chosen = {name: self.models[name] for name in names or self.models}
         with torch.no_grad():
-            found = {name: [np.asarray(measure(model)) for model in models] for name, models in self.models.items()}
+            found = {name: [np.asarray(measure(model)) for model in models] for name, models in chosen.items()}
         shapes = {name: sorted({scores.shape for scores in each}) for name, each in found.items()}
         if len({shape for each in shapes.values() for shape in each}) != 1 or () in next(iter(shapes.values())):
             raise ValueError(f"The scores have the shapes {shapes}; every network needs one score for each of the same samples.")
