@@ -132,7 +132,7 @@ def claim(
     indicative: bool = False,
     groups=None,
     statistic: Callable[[np.ndarray], np.ndarray] | None = None,
-    gain: Literal["relative", "absolute"] = "relative",
+    gain: str = "relative",
 ) -> Claim:
     """Compares paired scores, shows the table and stores it in the notebook; never raises because the claim fails.
 

@@ -211,7 +211,7 @@ def confusions(predicted, true, classes: int, ignore: int | None = None) -> Floa
 
 
 @of_sums
-def mean_iou(parts: Float[np.ndarray, "*sets samples classes 2"]) -> Float[np.ndarray, "*sets"]:
+def mean_iou(parts: Float[np.ndarray, "*sets samples classes 2"]) -> Float[np.ndarray, "*sets"] | float:
     """Mean intersection over union (0..1) of the classes that a set of `confusions` holds, in the truth or in the prediction."""
     both, union = np.moveaxis(parts.sum(axis=-3), -1, 0)
     return _mean_of_present(both, union)
@@ -235,7 +235,7 @@ def detections(predicted, true) -> Float[np.ndarray, "*samples classes 3"]:
 
 
 @of_sums
-def mean_f1(parts: Float[np.ndarray, "*sets samples classes 3"]) -> Float[np.ndarray, "*sets"]:
+def mean_f1(parts: Float[np.ndarray, "*sets samples classes 3"]) -> Float[np.ndarray, "*sets"] | float:
     """Mean F1 (0..1) of the classes that a set of `detections` holds, in the truth or in the prediction."""
     hits, false_alarms, misses = np.moveaxis(parts.sum(axis=-3), -1, 0)
     return _mean_of_present(2 * hits, 2 * hits + false_alarms + misses)
@@ -272,10 +272,10 @@ def _covariances(parts: Float[np.ndarray, "*sets samples outputs 6"]) -> tuple[n
 
 
 @of_sums
-def concordance(parts: Float[np.ndarray, "*sets samples outputs 6"]) -> Float[np.ndarray, "*sets"]:
+def concordance(parts: Float[np.ndarray, "*sets samples outputs 6"]) -> Float[np.ndarray, "*sets"] | float:
     """Concordance correlation coefficient (-1..1) of a set of `moments`, mean over outputs (Lin, Biometrics 1989).
 
-    It is 2 cov(x, y) / (var x + var y + (mean x - mean y)²); NaN if both are one and the same constant.
+    It is 2 cov(x, y) / (var x + var y + (mean x - mean y)²), with variances over n samples; NaN if both are one and the same constant.
     """
     x, y, variance_x, variance_y, covariance = _covariances(parts)
     with np.errstate(invalid="ignore"):
@@ -283,7 +283,7 @@ def concordance(parts: Float[np.ndarray, "*sets samples outputs 6"]) -> Float[np
 
 
 @of_sums
-def pearson(parts: Float[np.ndarray, "*sets samples outputs 6"]) -> Float[np.ndarray, "*sets"]:
+def pearson(parts: Float[np.ndarray, "*sets samples outputs 6"]) -> Float[np.ndarray, "*sets"] | float:
     """Pearson's correlation (-1..1) of a set of `moments`, mean over outputs; NaN where x or y does not vary."""
     _, _, variance_x, variance_y, covariance = _covariances(parts)
     product = variance_x * variance_y
@@ -295,7 +295,7 @@ def pairs(predicted, true) -> Float[np.ndarray, "*samples outputs 2"]:
     return np.stack(_columns(predicted, true), axis=-1)
 
 
-def spearman(parts: Float[np.ndarray, "*sets samples outputs 2"]) -> Float[np.ndarray, "*sets"]:
+def spearman(parts: Float[np.ndarray, "*sets samples outputs 2"]) -> Float[np.ndarray, "*sets"] | float:
     """Spearman's rank correlation (-1..1) of a set of `pairs`, mean over outputs; equal values share their mean rank."""
     x, y = np.moveaxis(rankdata(parts, axis=-3) - (parts.shape[-3] + 1) / 2, -1, 0)
     products = (x * x).sum(axis=-2) * (y * y).sum(axis=-2)

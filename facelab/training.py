@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -260,8 +260,7 @@ def fit(
     if not 0 <= average <= 1:
         raise ValueError(f"average = {average} is not a share of the steps; give a number from 0 (last weights) to 1.")
     if optimizer is None:
-        learning_rate = 2e-3 if learning_rate is None else learning_rate
-        optimizer = lambda parameters: torch.optim.Adam(parameters, lr=learning_rate)  # noqa: E731
+        optimizer = partial(torch.optim.Adam, lr=2e-3 if learning_rate is None else learning_rate)
     elif learning_rate is not None:
         raise ValueError(f"learning_rate = {learning_rate} is for Adam; give it to the optimiser of your own instead.")
     run = {"steps": steps, "batch_size": str(batch_size), "learning_rate": learning_rate, "seed": seed, "clip": clip, "average": average}
@@ -440,7 +439,7 @@ def _torch_threads(threads: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _run_job(name: str, job: Callable[[], Any]) -> tuple[str, Any]:
+def _run_job(name: Any, job: Callable[[], Any]) -> tuple[Any, Any]:
     token = _quiet.set(True)
     try:
         with _torch_threads(1), seeded(0):
@@ -449,7 +448,7 @@ def _run_job(name: str, job: Callable[[], Any]) -> tuple[str, Any]:
         _quiet.reset(token)
 
 
-def fit_all(jobs: Mapping[str, Callable[[], Any]], workers: int = 2, progress: bool = True) -> dict[str, Any]:
+def fit_all(jobs: Mapping[Any, Callable[[], Any]], workers: int = 2, progress: bool = True) -> dict[Any, Any]:
     """Run independent trainings side by side, one process and one torch thread each.
 
     Results do not depend on `workers`: every job begins with the same global generator, so jobs that build a model for different

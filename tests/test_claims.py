@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from facelab import claims, statistics
+from facelab import claims, metrics, statistics
 from facelab.claims import Claim, ClaimNotMet, claim, record, relative_gain, require
 
 
@@ -278,3 +278,98 @@ def test_scores_are_kept_with_the_claim(monkeypatch):
     np.testing.assert_allclose(claims.unpacked(scores["ours"]), ours.reshape(3, 25, 2).mean(axis=2), rtol=1e-6)  # as compared
     np.testing.assert_allclose(claims.unpacked(scores["baseline"]), baseline.reshape(3, 25, 2).mean(axis=2), rtol=1e-6)
     assert len(json.dumps(scores)) < 3 * 25 * 2 * 6 + 200
+
+
+# --- statistics of sets, absolute gains ---
+
+
+def label_maps(seed=0, samples=30):
+    """(true, ours, plain): ours is right in four pixels of five, the other in three of five."""
+    rng = np.random.default_rng(seed)
+    true = rng.integers(4, size=(samples, 6, 6))
+    ours, plain = (np.where(rng.random(true.shape) < share, true, rng.integers(4, size=true.shape)) for share in (0.8, 0.6))
+    return true, ours, plain
+
+
+def miou(seeds=None, **options):
+    true, *predicted = label_maps()
+    parts = [metrics.confusions(labels, true, 4) for labels in predicted]
+    if seeds:
+        parts = [
+            np.stack([part, *[metrics.confusions(label_maps(s)[1 + i], label_maps(s)[0], 4) for s in range(1, seeds)]])
+            for i, part in enumerate(parts)
+        ]
+    return make(*parts, **{"better": "higher", "statistic": metrics.mean_iou, "name": "miou"} | options), parts
+
+
+def test_a_claim_of_a_statistic_of_sets(capsys):
+    made, (ours, baseline) = miou()
+    assert (made.ours, made.baseline) == (pytest.approx(metrics.mean_iou(ours)), pytest.approx(metrics.mean_iou(baseline)))
+    assert made.gain == pytest.approx(made.ours / made.baseline - 1)
+    assert (made.low, made.high) == statistics.gain_interval(ours, baseline, better="higher", statistic=metrics.mean_iou)[1:]
+    assert made.met and (made.seeds, made.samples, made.statistic) == (1, 30, "facelab.metrics.mean_iou")
+    assert "30 samples, by mean_iou" in capsys.readouterr().out
+    several, parts = miou(seeds=3)
+    assert (several.seeds, several.samples) == (3, 30) and several.row()["measured on"] == "3 seeds x 30 samples, by mean_iou"
+    assert several.ours == pytest.approx(np.mean([metrics.mean_iou(part) for part in parts[0]]))
+    assert miou()[0] == made
+
+
+def test_groups_of_a_statistic_of_sums_are_resampled_whole():
+    true, *predicted = label_maps()
+    parts = [metrics.confusions(labels, true, 4) for labels in predicted]
+    once = make(*parts, better="higher", statistic=metrics.mean_iou)
+    order = np.random.default_rng(1).permutation(90)
+    often = make(
+        *(np.repeat(p, 3, axis=0)[order] for p in parts), better="higher", statistic=metrics.mean_iou, groups=np.repeat(range(30), 3)[order]
+    )
+    np.testing.assert_allclose([often.low, often.gain, often.high], [once.low, once.gain, once.high])
+    assert often.samples == 30
+    values = np.arange(30.0)
+    with pytest.raises(ValueError, match="spearman is no statistic of sums, so its samples cannot be grouped"):
+        make(*[metrics.pairs(values, values)] * 2, better="higher", statistic=metrics.spearman, groups=np.repeat(range(15), 2))
+
+
+def test_an_absolute_gain_is_in_the_unit_of_the_scores(capsys):
+    ours, baseline = np.array([60.0, 50.0, 70.0, 50.0]), np.array([20.0, 0.0, 10.0, 0.0])
+    made = make(ours, baseline, better="higher", unit="%", gain="absolute", margin=20)
+    assert made.gain == 50 and made.met and made.absolute
+    row = made.row()
+    assert (row["gain"], row["must exceed"]) == ("+50 points", "20 points")  # "+50 %" would read as half as much again
+    assert row["95 % interval"] == f"{made.low:+.3g} points to {made.high:+.3g} points"
+    assert Claim.from_stored(json.loads(json.dumps(made.stored()))) == made
+    against = make(baseline, ours, better="higher", unit="mm", gain="absolute", name="worse")
+    assert against.verdict == "against" and "the baseline is better, by" in against.sentence and "mm" in against.sentence
+    assert "of its own value" not in against.sentence
+    with pytest.raises(ClaimNotMet, match=r"worse: gain -50 mm, interval -.* mm to -.* mm, must exceed 0 mm"):
+        require(against)
+
+
+def test_a_claim_stored_before_there_were_statistics_is_read():
+    stored = make([1.0, 2.0, 3.0], [2.0, 3.0, 4.0]).stored()
+    assert Claim.from_stored({key: value for key, value in stored.items() if key not in ("absolute", "statistic")}).absolute is False
+
+
+def test_parts_are_kept_with_the_claim(monkeypatch):
+    kept = []
+    monkeypatch.setattr(claims, "_show", kept.append)
+    _, (ours, _) = miou()
+    stored = json.loads(json.dumps(kept[0][claims.CLAIM_TYPE]))
+    assert (claims.unpacked(stored["scores"]["ours"]) == ours).all() and stored["statistic"] == "facelab.metrics.mean_iou"
+
+
+@pytest.mark.parametrize(
+    ("ours", "baseline", "options", "message"),
+    [
+        (np.ones(5), np.ones(5), {}, r"ours has shape \(5,\); a statistic needs \(samples, items, parts\) or .*confusions"),
+        (np.ones((5, 4, 2)), np.ones((5, 3, 2)), {}, r"ours has shape \(5, 4, 2\) and baseline \(5, 3, 2\)"),
+        (np.ones((1, 4, 2)), np.ones((1, 4, 2)), {}, "ours has a single sample"),
+        (np.zeros((5, 4, 2)), np.ones((5, 4, 2)), {}, "mean_iou is NaN; every item may be absent"),
+        (np.ones((5, 4, 2)), np.ones((5, 4, 2)), {"statistic": np.mean}, r"returns shape \(\) for sets .*reduce the last three axes"),
+        (np.ones((5, 4, 2)), np.ones((5, 4, 2)), {"statistic": None}, "3 axes; give .* or a statistic of sets"),
+        (np.ones((5, 4, 2)), np.ones((5, 4, 2)), {"gain": "both"}, "gain='both' is not known; use 'relative' or 'absolute'"),
+    ],
+)  # fmt: skip
+def test_parts_that_make_no_claim_are_refused(ours, baseline, options, message):
+    with pytest.raises(ValueError, match=message):
+        make(ours, baseline, **{"better": "higher", "statistic": metrics.mean_iou} | options)

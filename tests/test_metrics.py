@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from torchmetrics import functional
 
+from facelab import metrics
 from facelab.metrics import area_under_curve, cumulative_error, distances, failure_rate, nme, normalising_length
 
 
@@ -111,3 +113,83 @@ def test_landmarks_of_any_type_are_measured():
         assert nme(torch.tensor(predicted).to(kind), torch.tensor(true).to(kind)) == pytest.approx(right)
     assert nme(torch.tensor(predicted).bfloat16(), torch.tensor(true).bfloat16()) == pytest.approx(right, rel=0.3)
     assert failure_rate(torch.tensor([5, 11])) == 0.5
+
+
+# --- statistics of sets ---
+
+
+def test_iou_by_hand():
+    predicted, true = np.array([[0, 0, 1], [1, 1, 1]]), np.array([[0, 1, 1], [1, 1, 255]])
+    parts = metrics.confusions(predicted, true, classes=3, ignore=255)
+    assert parts.tolist() == [[[1, 2], [1, 2], [0, 0]], [[0, 0], [2, 2], [0, 0]]]
+    assert metrics.mean_iou(parts) == pytest.approx((1 / 2 + 3 / 4) / 2)  # the third class is nowhere
+    assert np.isnan(metrics.mean_iou(0 * parts))
+
+
+def test_iou_is_that_of_torchmetrics_with_ignored_pixels_and_seeds():
+    generator = torch.Generator().manual_seed(0)
+    true = torch.randint(6, (9, 8, 7), generator=generator)
+    predicted = torch.where(torch.rand((3, 9, 8, 7), generator=generator) < 0.6, true, torch.randint(6, (3, 9, 8, 7), generator=generator))
+    parts = metrics.confusions(predicted, true, classes=6, ignore=5)
+    assert parts.shape == (3, 9, 6, 2)
+    of_counted = [functional.jaccard_index(p[true != 5], true[true != 5], "multiclass", num_classes=6, average="none") for p in predicted]
+    assert metrics.mean_iou(parts) == pytest.approx([float(each.mean()) for each in of_counted])
+    assert (parts[1] == metrics.confusions(predicted[1], true, 6, ignore=5)).all()
+
+
+def test_f1_is_that_of_torchmetrics():
+    generator = torch.Generator().manual_seed(1)
+    predicted, true = torch.randint(2, (2, 40, 3), generator=generator)
+    theirs = functional.f1_score(predicted, true, "multilabel", num_labels=3, average="macro")
+    assert metrics.mean_f1(metrics.detections(predicted, true)) == pytest.approx(float(theirs))
+    one = metrics.detections(predicted[:, 0].bool(), true[:, 0].bool())
+    assert one.shape == (40, 1, 3)
+    assert metrics.mean_f1(one) == pytest.approx(float(functional.f1_score(predicted[:, 0], true[:, 0], "binary")))
+    absent = metrics.detections([[1, 0], [0, 0]], [[1, 0], [1, 0]])
+    assert metrics.mean_f1(absent) == pytest.approx(2 / 3)  # of the first class; the second is nowhere
+
+
+def test_correlations_are_those_of_torchmetrics():
+    generator = torch.Generator().manual_seed(2)
+    true = 1000 + torch.randn((50, 2), generator=generator, dtype=torch.float64)  # far from zero, where sums of squares lose digits
+    predicted = 0.5 * (true - 999) + 1000 + 0.3 * torch.randn((50, 2), generator=generator, dtype=torch.float64)
+    predicted[:10] = predicted[0]  # ranks are shared
+    moments = metrics.moments(predicted, true)
+    for ours, parts, theirs in (
+        (metrics.pearson, moments, functional.pearson_corrcoef),
+        (metrics.spearman, metrics.pairs(predicted, true), functional.spearman_corrcoef),
+    ):
+        assert ours(parts) == pytest.approx(float(theirs(predicted - 1000, true - 1000).mean()), rel=1e-6)
+    # They divide variances by n - 1 beside a squared difference of means that is not so scaled; Lin's estimate divides by n.
+    theirs = float(functional.concordance_corrcoef(predicted - 1000, true - 1000).mean())
+    assert metrics.concordance(moments) == pytest.approx(theirs, rel=0.02)
+    by_hand = [
+        2 * np.cov(x, y, bias=True)[0, 1] / (x.var() + y.var() + (x.mean() - y.mean()) ** 2)
+        for x, y in zip(predicted.numpy().T, true.numpy().T, strict=True)
+    ]
+    assert metrics.concordance(moments) == pytest.approx(np.mean(by_hand))
+
+
+def test_a_correlation_with_what_does_not_vary_has_no_value():
+    constant, varying = np.full(20, 0.1), np.arange(20) / 7
+    for ours, parts in ((metrics.pearson, metrics.moments), (metrics.spearman, metrics.pairs)):
+        assert np.isnan(ours(parts(constant, varying))) and np.isnan(ours(parts(varying, constant)))
+    assert metrics.concordance(metrics.moments(constant, varying)) == pytest.approx(0)
+    assert np.isnan(metrics.concordance(metrics.moments(constant, constant)))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: metrics.confusions(np.zeros((2, 3), int), np.zeros((2, 4), int), 2), r"shape \(2, 3\) and true \(2, 4\)"),
+        (lambda: metrics.confusions(np.zeros((2, 3), int), np.full((2, 3), 2), 2), "true holds 2 to 2, int64; classes are .* 0 to 1"),
+        (lambda: metrics.confusions(np.full((2, 3), -1), np.zeros((2, 3), int), 2), "predicted holds -1 to -1"),
+        (lambda: metrics.confusions(np.zeros((2, 3)), np.zeros((2, 3), int), 2), "predicted holds .* float64; classes are whole numbers"),
+        (lambda: metrics.detections([0.2, 1.0], [0, 1]), "predicted holds other numbers than 0 and 1; compare"),
+        (lambda: metrics.moments(np.zeros(3), np.zeros(4)), r"predicted has shape \(3,\) and true \(4,\)"),
+        (lambda: metrics.pairs(np.zeros((2, 2, 3)), np.zeros(3)), r"shape \(2, 2, 3\)"),
+    ],
+)  # fmt: skip
+def test_parts_that_cannot_be_made_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

@@ -19,6 +19,7 @@ FLOORS = [
     {"checkpoints"},
     {"methods", "importance", "training"},
     {"claims", "lesson", "pictures"},
+    {"trials"},
     {"explorers", "zoo", "yours"},
     {"recipes"},
     {"course"},

@@ -321,7 +321,7 @@ def test_every_optimiser_is_resumed_bit_for_bit(tmp_path, optimizer):
     with pytest.raises(Interrupted):
         job(failing, checkpoint=tmp_path, checkpoint_every=5)
     assert_same_weights(job(checkpoint=tmp_path), job())
-    with pytest.raises(ValueError, match=r"learning_rate = None there, 0.002 here, optimizer = \w{16} there"):
+    with pytest.raises(ValueError, match=r"optimizer = \w{16} there"):
         fit(small_model(), noisy_loss, line_data(), steps=12, batch_size=16, checkpoint=tmp_path, progress=False)
 
 

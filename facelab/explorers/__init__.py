@@ -1,21 +1,30 @@
-"""Interactive views: controls, a pure function of everything shown, a picture."""
+"""Interactive views: controls, a pure function of everything shown, a picture.
+
+First the generic ones (maps, neighbours, curves): an own explorer is a `draw` function and a dictionary of controls for `Explorer`.
+"""
 
 from typing import Any
 
 from facelab.explorers.attention import AttentionExplorer, attention_view, stages_from_maps
 from facelab.explorers.attribution import AttributionExplorer
+from facelab.explorers.curves import CurveExplorer
 from facelab.explorers.explorer import Explorer, View, stops
 from facelab.explorers.gating_tree import GatingTreeExplorer, face_sweep
 from facelab.explorers.layer_importance import LayerImportanceExplorer
+from facelab.explorers.maps import MapExplorer
+from facelab.explorers.neighbours import NeighbourExplorer
 from facelab.explorers.photo import PhotoExplorer
 from facelab.explorers.recombinator import RecombinatorExplorer
 
 __all__ = [
     "AttentionExplorer",
     "AttributionExplorer",
+    "CurveExplorer",
     "Explorer",
     "GatingTreeExplorer",
     "LayerImportanceExplorer",
+    "MapExplorer",
+    "NeighbourExplorer",
     "PhotoExplorer",
     "RecombinatorExplorer",
     "View",

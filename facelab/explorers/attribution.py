@@ -13,7 +13,8 @@ from torch import nn
 from tqdm import tqdm
 
 from facelab.explorers.explorer import Explorer, View
-from facelab.explorers.subject import checked, displayable
+from facelab.explorers.parts import control, displayable, names_of
+from facelab.explorers.subject import checked
 from facelab.importance.attribution import METHODS, attribute
 from facelab.importance.attribution.attributions import LAYER_METHODS
 from facelab.importance.attribution.judging import mass_in_part
@@ -89,9 +90,7 @@ class AttributionExplorer(Explorer):
         subject = checked(model, images, outputs, parts, part_names, truth, counterfactuals, layers)
         pixels, targets = subject.images, list(subject.targets.values())
         count, _, height, width = pixels.shape
-        titles = [str(name) for name in names] or [f"image {index}" for index in range(count)]
-        if len(titles) != count:
-            raise ValueError(f"There are {len(titles)} names for {count} images; give one per image, or none.")
+        titles = names_of(names, count)
         unknown = [method for method in methods if method not in METHODS]
         if unknown or not methods:
             raise ValueError(f"methods={list(methods)} names none or an unknown one; choose from {list(METHODS)}.")
@@ -185,25 +184,21 @@ class AttributionExplorer(Explorer):
 
         first, second = _first_pair(offered)
         choices = [(_plain(name), index) for index, name in enumerate(subject.part_names) if (subject.parts == index).any()]
+        maps = [(f"{name}: {'×'.join(map(str, shape))}", name) for name, shape in subject.layers.items()]
         start = list(subject.layers)[-1] if subject.layers else ""
         controls = {
-            "image": ipywidgets.IntSlider(0, 0, max(count - 1, 0), description="image", disabled=count == 1),
-            "output": ipywidgets.Dropdown(options=[(n, i) for i, n in enumerate(subject.targets)], value=0, description="output"),
-            "first": ipywidgets.Dropdown(options=offered, value=first, description="method"),
-            "second": ipywidgets.Dropdown(
-                options=[("nothing", NOTHING), *((method, method) for method in offered)], value=second, description="beside it",
-            ),
-            "baseline": ipywidgets.Dropdown(options=list(subject.baselines), description="baseline x′"),
+            "image": control((0, count - 1), 0, "image"),
+            "output": control([(n, i) for i, n in enumerate(subject.targets)], 0, "output"),
+            "first": control(offered, first, "method"),
+            "second": control([("nothing", NOTHING), *((method, method) for method in offered)], second, "beside it"),
+            "baseline": control(list(subject.baselines), next(iter(subject.baselines)), "baseline x′"),
             "steps": ipywidgets.SelectionSlider(options=STEPS, value=20, description="steps", tooltip="of the path from x′ to x"),
-            "quadrature": ipywidgets.Dropdown(options=QUADRATURES, description="quadrature"),
-            "layer": ipywidgets.Dropdown(
-                options=[(f"{name}: {'×'.join(map(str, shape))}", name) for name, shape in subject.layers.items()] or [("none", "")],
-                value=start, description="layer",
-            ),
-            "part": ipywidgets.Dropdown(options=[("nothing", NO_PART), *choices], value=NO_PART, description="replace", tooltip="by x′"),
-            "opacity": ipywidgets.FloatSlider(0.7, min=0, max=1, step=0.05, description="opacity"),
-            "shared": ipywidgets.Checkbox(True, description="one scale for both"),
-        }  # fmt: skip
+            "quadrature": control(list(QUADRATURES), QUADRATURES[0], "quadrature"),
+            "layer": control(maps or [("none", "")], start, "layer"),
+            "part": control([("nothing", NO_PART), *choices], NO_PART, "replace", "by x′"),
+            "opacity": control((0.0, 1.0, 0.05), 0.7, "opacity"),
+            "shared": control(True, True, "one scale for both"),
+        }
         page: dict[str, int | Sequence] = {"image": range(min(3, count)), "output": len(targets), "steps": [2, 10, 50]}
         self._subject, self._compute = subject, compute
         super().__init__(draw, controls, page=page, name="Attribution explorer")

@@ -5,11 +5,11 @@ The same function draws the live picture, the static twin, the page that lives w
 
 import base64
 import html
+import inspect
 import json
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from io import BytesIO
 from itertools import product
 from pathlib import Path
@@ -22,57 +22,18 @@ import numpy as np
 from PIL import Image
 
 from facelab.explorers.canvas import Canvas, quick_png
+from facelab.explorers.parts import control
 from facelab.pictures.style import STYLE, Picture
-
-
-@dataclass(frozen=True)
-class Spot:
-    """A rectangle in the data of one of the picture's axes, and what to say while the pointer is over it."""
-
-    axes: int
-    left: float
-    bottom: float
-    right: float
-    top: float
-    text: str
-
-
-@dataclass(frozen=True)
-class View:
-    """What an explorer shows for one setting of its controls."""
-
-    picture: Picture
-    text: str
-    """The same in words: the caption, and what a screen reader says."""
-    spots: Sequence[Spot] = ()
-    """What the pointer finds; nothing that the caption or the controls cannot say as well."""
-
-    def hints(self) -> list[tuple[float, float, float, float, str]]:
-        """The spots as fractions of the drawn picture, (left, top, right, bottom, text), cut at their axes."""
-        width, height = self.picture.canvas.get_width_height()
-        found = []
-        for spot in self.spots:
-            axes = self.picture.axes[spot.axes]
-            corners = axes.transData.transform([(spot.left, spot.bottom), (spot.right, spot.top)])
-            (left, low), (right, high) = np.clip(np.sort(corners, axis=0), axes.bbox.min, axes.bbox.max)
-            left, top, right, bottom = (round(float(v), 4) for v in (left / width, 1 - high / height, right / width, 1 - low / height))
-            found.append((left, top, right, bottom, spot.text))
-        return found
-
-    def at(self, across: float, down: float) -> tuple[int, float, float] | None:
-        """Which axes, and where in their data, lies at a fraction of the drawn picture from its left and from its top."""
-        width, height = self.picture.canvas.get_width_height()
-        for index, axes in enumerate(self.picture.axes):
-            if axes.bbox.contains(across * width, (1 - down) * height):
-                x, y = axes.transData.inverted().transform((across * width, (1 - down) * height))
-                return index, float(x), float(y)
-        return None
+from facelab.pictures.view import View
 
 
 def stops(control: ipywidgets.Widget, count: int = 3) -> list:
     """Values that visit a control from end to end: `count` of a slider's, all options of a choice, both states of a box."""
     if hasattr(control, "options"):
-        return [value for _, value in control._options_full]
+        values = [value for _, value in control._options_full]
+        if isinstance(control, ipywidgets.SelectionSlider) and len(values) > count:
+            values = [values[round(place)] for place in np.linspace(0, len(values) - 1, count)]
+        return values
     if isinstance(control.value, bool):
         return [False, True]
     if not hasattr(control, "min"):  # an upload, a text: only what it holds
@@ -93,7 +54,7 @@ class Explorer:
     def __init__(
         self,
         draw: Callable[..., View],
-        controls: Mapping[str, ipywidgets.Widget],
+        controls: Mapping[str, Any],
         *,
         groups: Mapping[str, Sequence[str]] | None = None,
         page: Mapping[str, int | Sequence] | None = None,
@@ -103,12 +64,16 @@ class Explorer:
 
         Args:
             draw: pure function of all control values, by name; it may read nothing else that can change.
-            controls: name -> ipywidgets control with a description and a value.
+            controls: name -> a widget, or an abbreviation that `control` takes, such as (0, 10); it begins at the default that the
+                parameter of `draw` has, and is described by its name.
             groups: title -> names of controls, for many controls: an accordion on the left. By default all stand above the picture.
             page: what `save_page` draws: control -> values, or how many `stops`; by default five of each of the first two.
             name: what the text twin of the widget calls it.
         """
-        self.draw, self.controls, self.name = draw, dict(controls), name
+        known = inspect.signature(draw).parameters
+        starts = {key: known[key].default for key in controls if key in known and known[key].default is not inspect.Parameter.empty}
+        self.controls = {key: control(made, starts.get(key), key.replace("_", " ")) for key, made in controls.items()}
+        self.draw, self.name = draw, name
         self.page: dict[str, int | Sequence] = dict(page) if page is not None else dict.fromkeys(list(self.controls)[:2], 5)
         self.error: Exception | None = None
         self.redraws, self.seconds = 0, 0.0
@@ -116,10 +81,10 @@ class Explorer:
         self.canvas = Canvas()
         self.caption = ipywidgets.HTML()
         self.problem = ipywidgets.HTML()
-        for control in self.controls.values():
-            control.style.description_width = "8.2em"
-            control.layout.width = "20em"
-            control.observe(lambda change: self._changed(), names="value")
+        for made in self.controls.values():
+            made.style.description_width = "8.2em"
+            made.layout.width = "20em"
+            made.observe(lambda change: self._changed(), names="value")
         self.canvas.observe(lambda change: self._pointed(change["new"]), names="pointer")
         shown = ipywidgets.VBox([self.canvas, self.caption, self.problem], layout=ipywidgets.Layout(flex="1 1 auto", min_width="0"))
         if groups:

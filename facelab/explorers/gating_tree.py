@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-import ipywidgets
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -13,7 +12,8 @@ from torch import Tensor, nn
 from facelab.batch import FaceBatch
 from facelab.blocks.trees import TreeGate, log_reach
 from facelab.explorers.explorer import Explorer, View
-from facelab.explorers.gating_tree_view import (
+from facelab.explorers.parts import control, names_of, pixels_of
+from facelab.pictures.gating_tree import (
     CURVE,
     END_PLACES,
     ENDS,
@@ -134,10 +134,10 @@ class GatingTreeExplorer(Explorer):
         """
         gates = _gates(model, gate)
         model.eval()
-        pixels: dict[str, np.ndarray] = {COLLECTION: _pixels(images, "the collection")}
+        pixels: dict[str, np.ndarray] = {COLLECTION: pixels_of(images, (1, 3), "of the collection")}
         values: dict[str, np.ndarray] = {}
         for label, (steps, frames) in (sweeps or {}).items():
-            pixels[label], values[label] = _pixels(frames, f"the sweep {label!r}"), np.asarray(steps, dtype=float)
+            pixels[label], values[label] = pixels_of(frames, (1, 3), f"of the sweep {label!r}"), np.asarray(steps, dtype=float)
             if values[label].shape != (len(pixels[label]),) or (np.diff(values[label]) <= 0).any():
                 raise ValueError(f"The sweep {label!r} has {len(pixels[label])} images; give as many values, increasing.")
             if pixels[label].shape[1:] != pixels[COLLECTION].shape[1:]:
@@ -145,9 +145,7 @@ class GatingTreeExplorer(Explorer):
                 raise ValueError(
                     f"Images of the sweep {label!r} have the shape {shapes[0]}, those of the collection {shapes[1]}; render them alike."
                 )
-        names = [str(name) for name in names] or [f"image {i}" for i in range(len(pixels[COLLECTION]))]
-        if len(names) != len(pixels[COLLECTION]):
-            raise ValueError(f"There are {len(pixels[COLLECTION])} images but {len(names)} names; give one per image.")
+        names = names_of(names, len(pixels[COLLECTION]))
         colors = {source: as_rgb(array) for source, array in pixels.items()}
         flows: dict[tuple[str, str], Flow] = {}
         answers: dict[str, np.ndarray] = {}
@@ -197,13 +195,13 @@ class GatingTreeExplorer(Explorer):
 
         self._flows, self._values = flows, values
         first = flows[next(iter(gates)), COLLECTION]
-        controls: dict[str, ipywidgets.Widget] = {
-            "source": ipywidgets.Dropdown(options=list(pixels), description="images", disabled=len(pixels) == 1),
-            "image": ipywidgets.IntSlider(0, 0, max(len(names) - 1, 0), description="image"),
-            "node": ipywidgets.IntSlider(1, 1, first.reach.shape[1], description="node"),
+        controls = {
+            "source": control(list(pixels), COLLECTION, "images"),
+            "image": control((0, len(names) - 1), 0, "image"),
+            "node": control((1, first.reach.shape[1]), 1, "node"),
         }
         if len(gates) > 1:
-            controls["gate"] = ipywidgets.Dropdown(options=list(gates), description="gate")
+            controls["gate"] = control(list(gates), next(iter(gates)), "gate")
         self._gate = next(iter(gates))
         longest = next(iter(values), COLLECTION)
         page = {"source": [longest], "image": sorted({round(i) for i in np.linspace(0, len(pixels[longest]) - 1, 9)}), "node": [1, 2, 3]}
@@ -226,6 +224,7 @@ class GatingTreeExplorer(Explorer):
         """Keeps image and node within the chosen images and gate."""
         reach = self.flow().reach
         self.controls["image"].max, self.controls["node"].max = len(reach) - 1, reach.shape[1]
+        self.controls["image"].disabled = len(reach) == 1
 
     def click(self, axes: int, x: float, y: float) -> None:
         """Pick the node, leaf, image or value of the factor under the pointer."""
@@ -265,13 +264,3 @@ def _gates(model: nn.Module, gate: str | TreeGate | None) -> dict[str, TreeGate]
     if not chosen:
         raise ValueError(f"The model has no gate {gate if isinstance(gate, str) else 'like the one given'!r}; it has {', '.join(found)}.")
     return chosen
-
-
-def _pixels(images: Any, what: str) -> Float[np.ndarray, "B C H W"]:
-    """Images as the model takes them."""
-    pixels = np.ascontiguousarray(as_array(images.gray() if isinstance(images, FaceBatch) else images), dtype=np.float32)
-    if pixels.ndim != 4 or pixels.shape[1] not in (1, 3) or not len(pixels):
-        raise ValueError(
-            f"Images of {what} must be a FaceBatch or (B,C,H,W) in [0,1], C 1 or 3, at least one; these have the shape {pixels.shape}."
-        )
-    return pixels

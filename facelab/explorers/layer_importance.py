@@ -10,10 +10,12 @@ import pandas as pd
 from jaxtyping import Float
 from scipy.stats import rankdata, spearmanr
 
-from facelab.explorers.explorer import Explorer, Spot, View
+from facelab.explorers.explorer import Explorer, View
+from facelab.explorers.parts import control
 from facelab.networks.layers import Layer
 from facelab.pictures.layers import Column, Curves, Outcome, plot_layers
 from facelab.pictures.style import BLUE, ESTIMATE, GRAY, TRUTH
+from facelab.pictures.view import Spot
 
 LEVELS = {
     "noise": (1, "sd of the weights"),
@@ -142,15 +144,15 @@ class LayerImportanceExplorer(Explorer):
             agreement = f"Spearman of {criterion} with the truth under {family}: {rho:.2f} over {count} layers{tied}."
             return View(picture, f"{title}: {about}. {agreement}{spent}", self._spots(order, family, criterion, layer, outcomes))
 
-        controls: dict[str, ipywidgets.Widget] = {
-            "family": ipywidgets.Dropdown(options=list(self._truth), description="perturbation"),
-            "criterion": ipywidgets.Dropdown(options=list(self._values), description="criterion"),
-            "layer": ipywidgets.Dropdown(options=[(f"{i + 1} {name}", i) for i, name in enumerate(names)], value=0, description="layer"),
-            "sort": ipywidgets.Dropdown(options=list(SORTS), description="sort rows by"),
-            "size": ipywidgets.Dropdown(options=list(sizes), description="block height"),
+        controls = {
+            "family": control(list(self._truth), description="perturbation"),
+            "criterion": control(list(self._values), description="criterion"),
+            "layer": control([(f"{i + 1} {name}", i) for i, name in enumerate(names)], description="layer"),
+            "sort": control(list(SORTS), description="sort rows by"),
+            "size": control(list(sizes), description="block height"),
         }
         if self._uses:
-            controls["use"] = ipywidgets.Dropdown(options=self._uses, description="budget for")
+            controls["use"] = control(self._uses, description="budget for")
             first = self._budgets[self._uses[0]]
             controls["budget"] = ipywidgets.SelectionSlider(
                 options=_stops(first), value=first[len(first) // 2], description="budget", continuous_update=True

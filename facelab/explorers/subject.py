@@ -13,7 +13,7 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
 from facelab.importance.attribution.targets import Target, scalar
-from facelab.pictures.style import as_array, as_rgb
+from facelab.pictures.style import as_array
 
 NINTHS = tuple(f"{row} {column}".strip() for row in ("top", "", "bottom") for column in ("left", "middle", "right"))
 """Names of the parts of images of which nothing is known."""
@@ -85,20 +85,6 @@ def checked(
     if count > 1:
         baselines["mean image"] = lambda image, output: mean
     return Subject(model, pixels, targets, labels, label_names, true, baselines, {name: maps[name] for name in wanted})
-
-
-def displayable(images: Tensor, other: Tensor | None = None) -> np.ndarray:
-    """Images for the eye (n,h,w,3); those that do not lie in [0,1] are stretched, all alike, and unusual channels averaged.
-
-    Args:
-        images: set the range.
-        other: shown in that range in place of them.
-    """
-    low, high = float(images.min()), float(images.max())
-    low, high = (0.0, 1.0) if low >= 0 and high <= 1 else (low, high)
-    shown = as_array(images if other is None else other)
-    shown = shown if shown.shape[1] in (1, 3) else shown.mean(axis=1, keepdims=True)
-    return as_rgb(((shown - low) / max(high - low, 1e-12)).transpose(0, 2, 3, 1))
 
 
 def _look(model: nn.Module, image: Tensor) -> tuple[dict[str, tuple[int, ...]], Any]:

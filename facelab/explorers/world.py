@@ -6,28 +6,17 @@ from typing import Any
 
 import ipywidgets
 import numpy as np
-from matplotlib import colormaps
-from matplotlib.axes import Axes
-from matplotlib.colors import Normalize
 
 from facelab.batch import FaceBatch
-from facelab.explorers.explorer import Explorer, View
+from facelab.explorers.explorer import Explorer
+from facelab.explorers.parts import control
 from facelab.markups import MARKUPS
-from facelab.pictures.faces import PART_COLORS, draw_face, draw_landmarks
-from facelab.pictures.style import AMOUNT, BLUE, RED, Picture, bare, opaque, styled
+from facelab.pictures.faces import draw_face, draw_landmarks
+from facelab.pictures.style import Picture, bare, styled
+from facelab.pictures.view import View
+from facelab.pictures.worlds import CHANNELS, draw_channel
 from facelab.worlds import faces
 from facelab.worlds.faces import Factor
-
-CHANNELS = {
-    "what changed": (),
-    "landmarks": (),
-    "parts": ("parts",),
-    "occluder": ("occluder",),
-    "depth": ("depth",),
-    "normals": ("normals",),
-    "surface (u, v)": ("uv",),
-}
-"""What the right-hand picture may show, and the channels of the renderer it needs."""
 
 
 def slider(factor: Factor) -> ipywidgets.Widget:
@@ -35,17 +24,10 @@ def slider(factor: Factor) -> ipywidgets.Widget:
     unit = {"degrees": "°", "standard deviations": "sd"}.get(factor.unit, "")
     label = factor.name.replace("_", " ") + (f" ({unit})" if unit else "")
     if factor.choices:
-        options = [(name, index) for index, name in enumerate(factor.choices)]
-        return ipywidgets.Dropdown(options=options, description=label, tooltip=factor.what)
-    return ipywidgets.FloatSlider(
-        value=factor.default,
-        min=factor.low,
-        max=factor.high,
-        step=_step(factor),
-        description=label,
-        readout_format=".3g",
-        tooltip=factor.what,
-    )
+        return control([(name, index) for index, name in enumerate(factor.choices)], 0, label, factor.what)
+    made = control((factor.low, factor.high, _step(factor)), factor.default, label, factor.what)
+    made.readout_format = ".3g"
+    return made
 
 
 def _step(factor: Factor) -> float:
@@ -75,59 +57,6 @@ def as_sampled(seed: int, face: int, size: int, names: tuple[str, ...]) -> FaceB
     return faces.render(1, seed, size, start=face, channels=(), **start_values(seed, face, names))
 
 
-def draw_channel(axes: Axes, face: FaceBatch, channel: str, before: FaceBatch | None = None) -> str:
-    """One channel of the truth of a batch of one; returns what to say about it.
-
-    Args:
-        channel: a key of `CHANNELS`.
-        before: the face to compare with, for "what changed".
-    """
-    image = face.images[0]
-    if channel in ("landmarks", "occluder", "depth"):  # those that it can be seen through
-        draw_face(axes, (image * 0.4 + 140).astype(np.uint8))
-    bare(axes, channel, y=1)
-    if channel == "what changed" and before is not None:
-        difference = np.abs(image.astype(float) - before.images[0]).mean(-1) / 255
-        axes.imshow(colormaps[AMOUNT](difference / 0.5, bytes=True))
-        return f"{np.mean(difference > 0):.0%} of the pixels differ from this face as sampled"
-    if channel == "landmarks":
-        points = face.known("landmarks")[0]
-        seen = face.visible[0] if face.visible is not None else np.ones(len(points), dtype=bool)
-        draw_landmarks(axes, points, "#555555", size=0)
-        axes.plot(*points[seen].T, "o", markersize=3.5, color=BLUE, markeredgewidth=0)
-        axes.plot(*points[~seen].T, "o", markersize=4, markerfacecolor="none", markeredgecolor=RED)
-        return f"{int(seen.sum())} of {len(seen)} landmarks visible (open circles: hidden)"
-    if channel == "parts" and face.parts is not None:
-        axes.imshow(opaque(PART_COLORS[face.parts[0] % len(PART_COLORS)]))
-        present = np.setdiff1d(face.parts[0], 0)
-        beside = {"transform": axes.transAxes, "clip_on": False}  # plain texts draw in half the time of a legend
-        heights = 0.96 - 0.053 * np.arange(len(present))
-        axes.scatter(
-            np.full(len(present), 1.045), heights, s=36, c=PART_COLORS[present % len(PART_COLORS)] / 255, marker="s", linewidths=0, **beside
-        )
-        for height, part in zip(heights, present, strict=True):
-            axes.text(1.075, height - 0.013, faces.PARTS[part].replace("_", " "), fontsize=8, **beside)
-        return f"{len(present)} parts in sight"
-    if channel == "occluder" and face.occluder is not None:
-        axes.imshow(face.occluder[0][..., None] * np.array([255, 128, 0, 204], dtype=np.uint8))
-        return f"{face.occluder[0].mean():.0%} of the image is occluded"
-    if channel == "depth" and face.depth is not None:
-        depth = np.ma.masked_invalid(face.depth[0])
-        axes.imshow(colormaps[AMOUNT + "_r"](Normalize()(depth), bytes=True))  # a colour bar would be slow; the caption says it
-        return f"depth from {depth.min():.1f} (yellow) to {depth.max():.1f} (dark blue) half head widths"
-    if channel == "normals" and face.normals is not None:
-        there = np.abs(face.normals[0]).sum(-1, keepdims=True) > 0
-        axes.imshow(opaque((np.where(there, face.normals[0] * 0.5 + 0.5, 1.0).clip(0, 1) * 255).astype(np.uint8)))
-        return "surface normals: x, y, z as red, green, blue"
-    if channel == "surface (u, v)" and face.uv is not None:
-        uv = face.uv[0]
-        checks = (np.floor(np.nan_to_num(uv) * 16).sum(-1) % 2)[..., None] * 0.25
-        color = np.concatenate([np.nan_to_num(uv), np.full_like(uv[..., :1], 0.5)], axis=-1) * 0.75 + checks
-        axes.imshow(opaque((np.where(np.isnan(uv[..., :1]), 1.0, color).clip(0, 1) * 255).astype(np.uint8)))
-        return "surface coordinates: the same colour is the same point of every head"
-    raise ValueError(f"There is no channel {channel!r}; choose one of {', '.join(CHANNELS)}.")
-
-
 @styled
 def world_view(seed: int, face: int, identity: int, size: int, markup: int, channel: str, **factors: Any) -> View:
     """A face with its landmarks, and one channel of its truth.
@@ -150,7 +79,7 @@ def world_view(seed: int, face: int, identity: int, size: int, markup: int, chan
     if markup:
         draw_landmarks(left, shown.known("landmarks")[0], size=2.5)
     bare(left, f"face {face}" + (f", {markup} landmarks" if markup else ""), y=1)
-    said = draw_channel(right, shown, channel, before)
+    said = draw_channel(right, shown, channel, faces.PARTS, before)
     pose = f"yaw {shown.yaw[0]:.0f}°, pitch {shown.pitch[0]:.0f}°, roll {shown.roll[0]:.0f}°"  # type: ignore[index]
     return View(picture, f"{pose}; {said}.")
 
@@ -197,13 +126,11 @@ class WorldExplorer(Explorer):
         """
         self.seed, self.factors = seed, tuple(faces.FACTORS if factors is None else factors)
         controls: dict[str, ipywidgets.Widget] = {
-            "face": ipywidgets.IntSlider(min=0, max=99, value=face, description="face"),
-            "identity": ipywidgets.IntSlider(min=0, max=99, value=face, description="identity", tooltip="the person"),
-            "channel": ipywidgets.Dropdown(options=list(CHANNELS), value=channel, description="truth shown"),
-            "markup": ipywidgets.Dropdown(
-                options=[("none", 0), *((str(k), k) for k in sorted(MARKUPS))], value=68, description="landmarks"
-            ),
-            "size": ipywidgets.Dropdown(options=sorted({64, 96, 128, 256, size}), value=size, description="pixels"),
+            "face": control((0, 99), face, "face"),
+            "identity": control((0, 99), face, "identity", "the person"),
+            "channel": control(list(CHANNELS), channel, "truth shown"),
+            "markup": control([("none", 0), *((str(k), k) for k in sorted(MARKUPS))], 68, "landmarks"),
+            "size": control(sorted({64, 96, 128, 256, size}), size, "pixels"),
         }
         groups: dict[str, list[str]] = {"what to show": list(controls)} | {group: [] for group in ORDER}
         start = start_values(seed, face, self.factors)

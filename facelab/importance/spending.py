@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import pandas as pd
 from torch import nn
 
 from facelab.importance.budgets import bits, predicted_drop, ratios_that_save
 from facelab.importance.scores import Loader, Score, evaluate
 from facelab.networks.surgery import pruned, quantised
+from facelab.statistics import bootstrap_interval
 
 USES = ("pruning", "quantisation")
 COLUMNS = ("use", "source", "budget", "unit", "layer", "amount", "predicted", "measured", "low", "high", "samples")
@@ -50,9 +50,8 @@ def spend(
     example = next(iter(loader))[0][:2]
     before = float(evaluate(model, loader, score).mean())
     even = {"uniform": dict.fromkeys(next(iter(importances.values())), 1.0)}
-    generator = np.random.default_rng(seed)
     unit = "share of multiplies saved" if use == "pruning" else "bits per weight"
-    draws, rows = None, []
+    rows: list[tuple] = []
     for source, importance in (dict(importances) | even).items():
         for budget in budgets:
             amounts: Mapping[str, float]
@@ -66,10 +65,8 @@ def spend(
                 continue
             changed = pruned(model, amounts) if use == "pruning" else quantised(model, amounts)  # type: ignore[arg-type]
             scores = evaluate(changed, loader, score).double().numpy()
-            if draws is None:
-                draws = generator.multinomial(len(scores), np.full(len(scores), 1 / len(scores)), RESAMPLES) / len(scores)
-            low, high = np.percentile(draws @ scores, [2.5, 97.5])
+            low, high = bootstrap_interval(scores, RESAMPLES, seed)  # one seed: every network meets the same draws
             predicted = float("nan") if sensitivity is None else before - predicted_drop(sensitivity, use, amounts)
-            about = (predicted, float(scores.mean()), float(low), float(high), len(scores))
+            about = (predicted, float(scores.mean()), low, high, len(scores))
             rows += [(use, source, float(budget), unit, layer, float(amount), *about) for layer, amount in amounts.items()]
     return pd.DataFrame(rows, columns=list(COLUMNS))

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from facelab.pictures.style import AMOUNT, BLACK, GRAY, PALETTE, Picture, as_array, new_picture, styled
 from facelab.statistics import bootstrap_interval
@@ -164,4 +165,42 @@ def plot_masking(
         axes.set_yticks([])
         axes.spines[:].set_visible(False)
         axes.tick_params(length=0)
+    return picture
+
+
+@styled
+def plot_point(
+    x: Float[np.ndarray, " N"],
+    curves: Mapping[str, Float[np.ndarray, " N"]],
+    index: int,
+    *,
+    label: str,
+    value_label: str,
+    logarithmic: bool,
+) -> Picture:
+    """Curves over one parameter, each marked and read at one of its values; fast enough to follow a slider.
+
+    Args:
+        x: values of the parameter, increasing.
+        curves: name -> its value at each; NaN where none is known.
+        index: which value is marked.
+        label, value_label: of the two axes, with their units.
+        logarithmic: a logarithmic horizontal axis.
+    """
+    picture = Picture(figsize=(8.4, 3.4))
+    axes = picture.add_axes((0.085, 0.145, 0.655, 0.81))  # fixed places: laying out anew would take half of the time
+    if logarithmic:
+        axes.set_xscale("log")
+        axes.minorticks_off()  # they, and exponents in mathematical type, take as long as all the rest
+        axes.xaxis.set_major_formatter("{x:g}")
+    axes.axvline(x[index], color="#e8d9b4", linewidth=6, zorder=0)
+    row = 0.93 / max(len(curves), 8)
+    for place, (name, values) in enumerate(curves.items()):
+        color, style = PALETTE[place % len(PALETTE)], ("-", "--", "-.", ":")[place // len(PALETTE) % 4]
+        axes.plot(x, values, style, color=color)
+        axes.plot(x[index], values[index], "o", color=color, markeredgecolor="white", markersize=7, zorder=4)
+        picture.text(0.755, 0.955 - row * place, f"● {values[index]:.3g}  {name}", color=color, va="top", fontsize=9)
+    axes.set(xlabel=label, ylabel=value_label)
+    axes.margins(x=0.01)
+    axes.grid(axis="y")
     return picture

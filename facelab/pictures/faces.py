@@ -5,6 +5,7 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from jaxtyping import Float, UInt8
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
@@ -110,6 +111,19 @@ PART_COLORS = np.array(
 """One colour per part; neighbours on a face differ in lightness as well as in hue."""
 
 
+def normal_colors(normals: Float[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:
+    """Surface normals as colours: x, y, z as red, green, blue; white where there is no surface."""
+    there = np.abs(normals).sum(-1, keepdims=True) > 0
+    return (np.where(there, normals * 0.5 + 0.5, 1.0).clip(0, 1) * 255).astype(np.uint8)
+
+
+def surface_colors(uv: Float[np.ndarray, "H W 2"]) -> UInt8[np.ndarray, "H W 3"]:
+    """Surface coordinates as colours: u, v as red, green, in checks; white where they are NaN."""
+    checks = (np.floor(np.nan_to_num(uv) * 16).sum(-1) % 2)[..., None] * 0.25
+    color = np.concatenate([np.nan_to_num(uv), np.full_like(uv[..., :1], 0.5)], axis=-1) * 0.75 + checks
+    return (np.where(np.isnan(uv[..., :1]), 1.0, color).clip(0, 1) * 255).astype(np.uint8)
+
+
 @styled
 def show_truth(faces: FaceBatch, index: int = 0, *, part_names: Sequence[str] = (), width: float = 9.0) -> Picture:
     """Everything a face knows about itself: image, landmarks, parts, depth, normals, surface coordinates, occluder.
@@ -165,12 +179,7 @@ def show_truth(faces: FaceBatch, index: int = 0, *, part_names: Sequence[str] = 
         shown = axes.imshow(depth, cmap=AMOUNT + "_r")
         picture.colorbar(shown, ax=axes, location="bottom", fraction=0.06, pad=0.02)
     if "normals" in channels:
-        normals = faces.normals[index]  # type: ignore[index]
-        there = np.abs(normals).sum(-1, keepdims=True) > 0
-        panel("normals: x, y, z as r, g, b").imshow(np.where(there, normals * 0.5 + 0.5, 1.0).clip(0, 1))
+        panel("normals: x, y, z as r, g, b").imshow(normal_colors(faces.normals[index]))  # type: ignore[index]
     if "uv" in channels:
-        uv = faces.uv[index]  # type: ignore[index]
-        checks = (np.floor(np.nan_to_num(uv) * 16).sum(-1) % 2)[..., None] * 0.25
-        color = np.concatenate([np.nan_to_num(uv), np.full_like(uv[..., :1], 0.5)], axis=-1) * 0.75 + checks
-        panel("surface (u, v) as r, g, checked").imshow(np.where(np.isnan(uv[..., :1]), 1.0, color).clip(0, 1))
+        panel("surface (u, v) as r, g, checked").imshow(surface_colors(faces.uv[index]))  # type: ignore[index]
     return picture

@@ -7,7 +7,7 @@ import pytest
 from small_cascade import Cascade, faces
 
 from facelab.explorers import AttentionExplorer, LayerImportanceExplorer
-from facelab.explorers.gating_tree_view import HEIGHT, OWN, TREE, WIDTH
+from facelab.pictures.gating_tree import HEIGHT, OWN, TREE, WIDTH
 from facelab.pictures.trees import node_places
 
 pytestmark = pytest.mark.browser

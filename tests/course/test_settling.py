@@ -15,9 +15,10 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 from rich.console import Console
 
-from facelab import claims, cli
+from facelab import claims, cli, metrics
 from facelab.course import running, scoreboard, settling
 from facelab.course.fingerprints import ARITHMETICS, arithmetic, fingerprint
+from facelab.statistics import gain_interval
 
 PARAMETERS = 'preset = "quick"\nseed = 0\ndevice = "auto"\nsabotage = ""\nsource = "world"'
 MEASURE = """import os, time
@@ -118,6 +119,52 @@ def test_a_gain_that_some_runs_lack_is_pooled_and_shown(monkeypatch):
         assert scoreboard.verdict(claim) == "open" and not settling.may_be_judged(claim)
         assert ("none" in scoreboard.row(claim)["pooled gain"]) == (gain is None)
         assert scoreboard.row(claim)["gains of the runs"] == ("none" if gain is None else "+187.5% to +187.5%")
+
+
+def runs_of_sets(monkeypatch, seeds, samples=(40, 40, 40), own_seeds=0, **options):
+    """Runs whose claim is of an mIoU of three classes, and the parts of each: (runs, ours and baseline)."""
+    runs, parts = [], []
+    for run, seed in enumerate(seeds):
+        rng, kept = np.random.default_rng([run, seed]), []
+        union = rng.integers(20, 60, (*([own_seeds] if own_seeds else []), samples[run], 3))
+        pair = [np.stack([np.round(union * level * rng.uniform(0.9, 1)), union], axis=-1) for level in (0.9, 0.7)]
+        monkeypatch.setattr(claims, "_show", kept.append)
+        about = dict(better="higher", name="miou", statistic=metrics.mean_iou) | options
+        claims.claim("Better", ours=pair[0], baseline=pair[1], **about)
+        runs.append({"seed": seed, "metrics": {}, "claims": [json.loads(json.dumps(kept[0][claims.CLAIM_TYPE]))]})
+        parts.append(pair)
+    return runs, parts
+
+
+@pytest.mark.parametrize("own_seeds", [0, 2])
+def test_statistics_of_sets_are_pooled_again_over_runs(monkeypatch, own_seeds):
+    runs, parts = runs_of_sets(monkeypatch, [0, 1, 0], own_seeds=own_seeds, gain="absolute", margin=0.05, unit="IoU")
+    (claim,) = settling.pooled("toy", {}, "", runs)["claims"]
+    values = np.array([[metrics.mean_iou(part).mean() for part in pair] for pair in parts])
+    of_seeds = np.stack([values[[0, 2]].mean(axis=0), values[1]])
+    np.testing.assert_allclose([claim["ours"], claim["baseline"]], of_seeds.mean(axis=0))
+    assert claim["gain"] == pytest.approx(claim["ours"] - claim["baseline"])
+    rows = [np.concatenate([pair[side].reshape(-1, 40, 3, 2) for pair in parts]) for side in (0, 1)]
+    labels = np.repeat([0, 1, 0], max(own_seeds, 1)).tolist()
+    options = dict(better="higher", statistic=metrics.mean_iou, absolute=True)
+    assert (claim["gain"], claim["low"], claim["high"]) == gain_interval(*rows, labels=labels, **options)
+    assert (claim["absolute"], claim["statistic"]) == (True, "facelab.metrics.mean_iou")
+    assert scoreboard.row(claim)["pooled gain"] == f"{claim['gain']:+.3g} IoU"
+    assert scoreboard.row(claim)["must exceed"] == "0.05 IoU" and scoreboard.row(claim)["gains of the runs"].count("IoU") == 2
+    assert scoreboard._beside(claim)["pooled, 95 % interval"].count("IoU") == 3
+
+
+def test_statistics_of_runs_without_samples_in_common_are_pooled_by_themselves(monkeypatch):
+    runs, parts = runs_of_sets(monkeypatch, [0, 1, 2], samples=(40, 30, 40))
+    (claim,) = settling.pooled("toy", {}, "", runs)["claims"]
+    values = np.array([[metrics.mean_iou(part) for part in pair] for pair in parts]).T[..., None]
+    np.testing.assert_allclose([claim["gain"], claim["low"], claim["high"]], gain_interval(*values, better="higher"))
+
+
+def test_only_statistics_of_the_package_are_settled(monkeypatch):
+    runs, _ = runs_of_sets(monkeypatch, [0, 1], statistic=lambda parts: metrics.mean_iou(parts))
+    with pytest.raises(ValueError, match=r"claim 'miou' is of the statistic .*lambda.*move it to facelab.metrics"):
+        settling.pooled("toy", {}, "", runs)
 
 
 def test_nothing_is_run_again_until_something_changes(settled, tmp_path):

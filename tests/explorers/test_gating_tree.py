@@ -9,7 +9,7 @@ from torch import nn
 from facelab.blocks import TreeGate, leaf_probabilities
 from facelab.explorers import GatingTreeExplorer, face_sweep, stops
 from facelab.explorers.gating_tree import COLLECTION, attribute, run_gates
-from facelab.explorers.gating_tree_view import BARS, CURVE, END_PLACES, ENDS, FAVOURITE, OWN, TREE, end_images, slots
+from facelab.pictures.gating_tree import BARS, CURVE, END_PLACES, ENDS, FAVOURITE, OWN, TREE, end_images, slots
 from facelab.pictures.trees import node_places
 from facelab.worlds import faces
 
@@ -228,7 +228,7 @@ def test_a_sweep_changes_nothing_but_its_factor():
         ({"gate": TreeGate(2, 1)}, "like the one given"),
         ({"images": np.zeros((3, SIZE, SIZE))}, r"FaceBatch or \(B,C,H,W\).*\(3, 32, 32\)"),
         ({"images": np.zeros((0, 1, SIZE, SIZE))}, "at least one"),
-        ({"names": ["a"]}, "12 images but 1 names"),
+        ({"names": ["a"]}, "1 names for 12 images"),
         ({"sweeps": {"yaw": (STEPS[:3], SWEEP[1])}}, "'yaw' has 7 images"),
         ({"sweeps": {"yaw": (-STEPS, SWEEP[1])}}, "increasing"),
         ({"sweeps": {"yaw": ([0, 1], np.zeros((2, 1, 16, 16)))}}, "render them alike"),

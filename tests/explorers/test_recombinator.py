@@ -91,5 +91,5 @@ def test_page_without_kernel(explorer, tmp_path):
 @pytest.mark.parametrize(("images", "truth", "mask"), [(IMAGES[0], TRUTH, None), (IMAGES, TRUTH[:2], None), (IMAGES, TRUTH, (1, 0, 1))])
 def test_what_does_not_fit_is_refused(images, truth, mask):
     sumnet = SumNet(5, channels=(4, 4, 4), mask=mask)
-    with pytest.raises(ValueError, match=r"shapes|levels"):
+    with pytest.raises(ValueError, match=r"shape|levels"):
         RecombinatorExplorer(images, sumnet, RCN(5, channels=(4, 4, 4)), truth=truth)

@@ -32,6 +32,7 @@ from facelab.networks.channels import Unit
 from facelab.networks.evaluation import answers, in_evaluation_mode, require_precision
 from facelab.networks.layers import channel_axis, overlooked
 from facelab.networks.perturbations import BENCHMARK, FAMILIES, generator_of
+from facelab.statistics import resampled_means
 
 KEPT_BYTES = 1 << 27  # of the values of a chunk of samples
 MOST_SAMPLES = 1024  # of a chunk
@@ -397,10 +398,7 @@ class _Sweep:
     def _resampled(self) -> Float[np.ndarray, "resamples items"]:
         """Mean drops over samples drawn with replacement; every item meets the same draws."""
         if not hasattr(self, "_means"):
-            drops, count = (self.before - self.after).T, len(self.before)
-            generator = np.random.default_rng(self.seed)
-            even = np.full(count, 1 / count)
-            self._means = np.concatenate([generator.multinomial(count, even, 100) @ drops / count for _ in range(RESAMPLES // 100)])
+            self._means = resampled_means((self.before - self.after).T, RESAMPLES, self.seed)
         return self._means
 
     def ranking(self, groups: Iterable[Sequence[int]]) -> pd.DataFrame:

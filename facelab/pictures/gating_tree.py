@@ -9,10 +9,10 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 
-from facelab.explorers.explorer import View
 from facelab.pictures.lettering import write
 from facelab.pictures.style import BLACK, ESTIMATE, GRAY, SIGNED, SKY, Picture, opaque, styled
 from facelab.pictures.trees import Box, draw_leaf_bars, draw_routing, draw_tree, label_bars, node_places, on_sheet, place_colors
+from facelab.pictures.view import View
 
 WIDTH, HEIGHT = 9.6, 6.45
 """Of the picture; everything lies on a sheet of inches, y downwards."""
