@@ -193,6 +193,13 @@ class Lab:
         PICTURES.mkdir(parents=True, exist_ok=True)
         self.page.screenshot(path=str(PICTURES / f"{name}.png"))
 
+    def assert_fits(self, place) -> None:
+        """The explorer in a cell is seen whole, controls, picture and caption: nothing has to be scrolled to."""
+        seen = self.page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-WindowedPanel-outer").bounding_box()
+        box = place.locator(".widget-box:has(img.facelab-picture)").first.bounding_box()
+        assert box["height"] <= seen["height"], f"It is {box['height']:.0f} pixels high, of which {seen['height']:.0f} are seen."
+        assert box["x"] + box["width"] <= seen["x"] + seen["width"], "It is wider than what is seen of the notebook."
+
     def assert_quiet(self) -> None:
         assert not self.outside, f"The page asked for things outside: {self.outside}"
         assert not self.complaints, "\n".join(self.complaints)
@@ -200,7 +207,7 @@ class Lab:
 
 @pytest.fixture
 def lab(browser, server) -> Iterator[Lab]:
-    context = browser.new_context(viewport={"width": 1440, "height": 1000})
+    context = browser.new_context(viewport={"width": 1366, "height": 768})
     page = context.new_page()
     page.set_default_timeout(PATIENCE)
     tab = Lab(page, server)

@@ -61,6 +61,7 @@ def test_attention_explorer_lives(lab, server, twin):
     for _ in range(20):
         lab.page.keyboard.press("ArrowLeft")
     expect(caption).to_have_text(twin.view(stage=2, use=-1, x=4).text)
+    lab.assert_fits(place)
     lab.picture("attention_explorer")
 
     # The mouse: a click picks the nearest landmark, a drag opens or moves the square.
@@ -125,6 +126,7 @@ def test_gating_tree_explorer_lives(lab, server):
 
     click(*node_places(3, TREE)[5])
     expect(caption).to_have_text(here.view(source="light", image=3, node=6).text)
+    lab.assert_fits(place)
     lab.picture("gating_tree_explorer")
     click(TREE[0] + 7.5 / 8 * TREE[2], OWN + 0.4)
     expect(caption).to_have_text(here.view(source="light", image=3, node=15).text)
@@ -150,6 +152,7 @@ def test_layer_importance_explorer_lives(lab, server):
     place = lab.scroll_to(1)
     picture, caption, hint = place.locator("img.facelab-picture"), place.locator(".facelab-caption"), place.locator(".facelab-hint")
     expect(caption).to_have_text(twin.view().text)
+    lab.assert_fits(place)
     lab.picture("layer_importance_explorer")
 
     place.get_by_label("budget for").select_option("quantisation")
@@ -248,6 +251,7 @@ def test_an_uploaded_photograph(lab, server, tmp_path):
         button.click()
     chooser.value.set_files(tmp_path / "mine.jpg")
     expect(caption).to_contain_text("300 × 300 pixels")
+    lab.assert_fits(place)
     lab.picture("photograph")
     with lab.page.expect_file_chooser() as chooser:
         button.click()
@@ -291,6 +295,7 @@ def test_attribution_explorer_lives(lab, server):
 
     click(0, 5, 20)  # on the image: its lowest part
     expect(caption).to_have_text(twin.view(second="grad-cam", shared=False, steps=50, part=2).text)
+    lab.assert_fits(place)
     lab.picture("attribution_explorer")
     click(1, -2, 0)  # the name of the first bar
     expect(caption).to_have_text(twin.view(second="grad-cam", shared=False, steps=50, part=0).text)

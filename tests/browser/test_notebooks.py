@@ -46,5 +46,6 @@ def test_a_person_runs_it_and_moves_sliders(lab, course, request, tmp_path):
         texts = lab.ask_kernel("[o.shown.text for o in gc.get_objects() if hasattr(type(o), 'save_page') and hasattr(o, 'shown')]")
         assert caption.inner_text() in texts
         expect(place.get_by_role("alert")).to_have_count(0)
+        lab.assert_fits(place)
         lab.picture(f"{course.slug}_{number:02d}")
     lab.assert_quiet()
