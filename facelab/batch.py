@@ -70,9 +70,9 @@ class Batch:
         def cut(value: Any) -> Any:
             if isinstance(value, dict):
                 return {name: cut(entry) for name, entry in value.items()}
-            if isinstance(value, tuple):
-                return tuple(value[i] for i in index) if value else ()
-            return value[index] if isinstance(value, np.ndarray) else value
+            if isinstance(value, list | tuple):
+                return type(value)(value[i] for i in index) if value else value
+            return value[index] if hasattr(value, "__getitem__") and not isinstance(value, str) else value
 
         return replace(self, **{f.name: cut(getattr(self, f.name)) for f in fields(self)})
 
@@ -100,12 +100,14 @@ class Batch:
             them, and masks as bool.
 
         Raises:
-            ValueError: one of the fields is not known.
+            ValueError: one of the fields is not known or holds no numbers.
         """
         import torch
 
         def tensor(values: np.ndarray) -> "Tensor":
             kinds = {"f": torch.float32, "i": torch.int64, "u": torch.int64, "b": torch.bool}
+            if values.dtype.kind not in kinds:
+                raise ValueError(f"A field of {values.dtype} is no tensor; number what is in it first, or leave it out.")
             return torch.tensor(values, dtype=kinds[values.dtype.kind])
 
         images = self.colour() if colour else self.gray()

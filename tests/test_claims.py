@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from facelab import claims, metrics, statistics
-from facelab.claims import Claim, ClaimNotMet, claim, record, relative_gain, require
+from facelab.claims import Claim, ClaimNotMet, claim, record, require
 
 
 def make(ours, baseline, **options):
@@ -47,7 +47,7 @@ def test_met_only_if_the_whole_interval_exceeds_the_margin():
 def test_unit_of_the_scores_does_not_matter(n, seed, factor):
     rng = np.random.default_rng(seed)
     ours, baseline = rng.gamma(4, 2, (2, n))
-    a, b = relative_gain(ours, baseline, better="lower"), relative_gain(ours * factor, baseline * factor, better="lower")
+    a, b = statistics.gain_interval(ours, baseline, better="lower"), statistics.gain_interval(ours * factor, baseline * factor, better="lower")
     np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
     assert a[1] <= a[0] <= a[2] or n < 5  # few values have skewed intervals, but they never miss their own estimate by much
 
@@ -75,7 +75,7 @@ def test_interval_covers_the_true_gain_19_times_in_20(monkeypatch, seeds, sample
             return level * face * own * (1 + chance) + rng.normal(0, 0.3, (seeds, samples))
 
         ours, baseline = scores(0.8), scores(1.0)
-        _, low, high = relative_gain(
+        _, low, high = statistics.gain_interval(
             ours.squeeze(0) if seeds == 1 else ours, baseline.squeeze(0) if seeds == 1 else baseline, better="lower"
         )
         hits += low <= 0.2 <= high
