@@ -26,6 +26,9 @@ from facelab.explorers.parts import control
 from facelab.pictures.style import STYLE, Picture
 from facelab.pictures.view import View
 
+TALLEST = 610
+"""Pixels that an explorer may take with controls and caption: what JupyterLab leaves of a screen of 1366 x 768."""
+
 
 def stops(control: ipywidgets.Widget, count: int = 3) -> list:
     """Values that visit a control from end to end: `count` of a slider's, all options of a choice, both states of a box."""
@@ -89,7 +92,8 @@ class Explorer:
         shown = ipywidgets.VBox([self.canvas, self.caption, self.problem], layout=ipywidgets.Layout(flex="1 1 auto", min_width="0"))
         if groups:
             boxes = [ipywidgets.VBox([self.controls[key] for key in names]) for names in groups.values()]
-            panel = ipywidgets.Accordion(boxes, titles=tuple(groups), selected_index=0, layout=ipywidgets.Layout(flex="0 0 23em"))
+            look = ipywidgets.Layout(flex="0 0 23em", max_height=f"{TALLEST}px", overflow="hidden auto")
+            panel = ipywidgets.Accordion(boxes, titles=tuple(groups), selected_index=0, layout=look)
             self.widget: ipywidgets.Box = ipywidgets.HBox([panel, shown])
         else:
             panel = ipywidgets.Box(list(self.controls.values()), layout=ipywidgets.Layout(flex_flow="row wrap"))
@@ -166,7 +170,7 @@ class Explorer:
             self.canvas.hints = shown.hints()
             self.canvas.png = png
         self.seconds = perf_counter() - began
-        self.caption.value = f'<span class="facelab-caption">{html.escape(shown.text)}</span>'
+        self.caption.value = f'<span class="facelab-caption" style="display:block;line-height:1.35">{html.escape(shown.text)}</span>'
         if self.problem.value:
             self.problem.value = ""
 

@@ -13,7 +13,7 @@ from scipy.stats import rankdata, spearmanr
 from facelab.explorers.explorer import Explorer, View
 from facelab.explorers.parts import control
 from facelab.networks.layers import Layer
-from facelab.pictures.layers import Column, Curves, Outcome, plot_layers
+from facelab.pictures.layers import Column, Curves, Outcome, plot_layers, rows_shown
 from facelab.pictures.style import BLUE, ESTIMATE, GRAY, TRUTH
 from facelab.pictures.view import Spot
 
@@ -183,9 +183,11 @@ class LayerImportanceExplorer(Explorer):
         """Pick a layer (blocks, rows), a family (curves) or a budget (scores)."""
         if axes == 0:
             self.set(layer=int(np.clip(round(x), 0, len(self.layers) - 1)))
-        elif axes == 1 and -0.5 <= y < len(self.layers) - 0.5:
+        elif axes == 1:
             v = self.values
-            self.set(layer=int(self._order(v["family"], v["criterion"], v["sort"])[round(y)]))
+            order = self._order(v["family"], v["criterion"], v["sort"])
+            if round(y) in rows_shown(order, v["layer"]):
+                self.set(layer=int(order[round(y)]))
         elif axes == 2:
             middles = np.cumsum([0] + [len(t.curves.levels) + 1 for t in self._truth.values()])
             ends = dict(zip(self._truth, middles[1:] - 1, strict=True))
@@ -243,7 +245,7 @@ class LayerImportanceExplorer(Explorer):
         """What the pointer finds: layers as blocks and rows, points of curves and of scores."""
         said = [self._say_layer(i, family, criterion) for i in range(len(self.layers))]
         spots = [Spot(0, i - 0.5, -0.95, i + 0.5, 0.9, text) for i, text in enumerate(said)]
-        spots += [Spot(1, 0, row - 0.5, 100, row + 0.5, said[i]) for row, i in enumerate(order)]
+        spots += [Spot(1, 0, row - 0.5, 100, row + 0.5, said[order[row]]) for row in rows_shown(order, layer)]
         start = 0
         for name, truth in self._truth.items():
             curve = truth.curves

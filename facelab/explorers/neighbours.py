@@ -35,7 +35,7 @@ class NeighbourExplorer(Explorer):
         features: Any,
         images: Any,
         *,
-        labels: Sequence[Any] | None = None,
+        labels: Any = None,
         names: Sequence[str] = (),
         name: str = "Neighbour explorer",
     ) -> None:
@@ -44,7 +44,7 @@ class NeighbourExplorer(Explorer):
         Args:
             features: (N,D), or name of a space -> (N,D), D of its own.
             images: the samples, as `displayable` takes them.
-            labels: one per sample; neighbours with the query's label are framed in green and counted.
+            labels: (N,), one per sample; neighbours with the query's label are framed in green and counted.
             names: one name per sample.
             name: what the text twin of the explorer calls it.
 
@@ -65,13 +65,13 @@ class NeighbourExplorer(Explorer):
 
         def draw(query: int, space: str, metric: str) -> View:
             distances, nearest = self.neighbours(query, space, metric)
-            same = None if kinds is None else kinds[nearest] == kinds[query]
+            same, kind = (None, "") if kinds is None else (kinds[nearest] == kinds[query], str(kinds[query]))
             picture = show_neighbours(
                 seen[query], seen[nearest], [f"{distances[i]:.3g}" for i in nearest], same, self._planes[space], [query, *nearest],
-                heading=titles[query] if kinds is None else f"{titles[query]}: {kinds[query]}",
+                heading=titles[query] + (f": {kind}" if kind else ""),
             )  # fmt: skip
             text = f"{titles[query]}, nearest by {metric} distance in {space}: {titles[nearest[0]]} at {distances[nearest[0]]:.3g}"
-            text += "" if same is None else f"; {int(same.sum())} of {len(nearest)} have its label {kinds[query]}"
+            text += "" if same is None else f"; {int(same.sum())} of {len(nearest)} have its label {kind}"
             return View(picture, text + ".")
 
         controls = {

@@ -145,6 +145,7 @@ def attention_view(
     for row, (line, color) in enumerate(keys):  # three short texts draw three times as fast as a legend
         curve.text(0.98, 0.97 - 0.075 * row, line, transform=curve.transAxes, color=color, fontsize=8, ha="right", va="top")
     curve.axvline(stage + 1, color="#dddddd", linewidth=6, zorder=0)
+    curve.set_xlabel("stage")
     curve.set_title(heading, y=1)
 
     x, y = path[stage]

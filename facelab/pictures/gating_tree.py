@@ -14,14 +14,14 @@ from facelab.pictures.style import BLACK, ESTIMATE, GRAY, SIGNED, SKY, Picture, 
 from facelab.pictures.trees import Box, draw_leaf_bars, draw_routing, draw_tree, label_bars, node_places, on_sheet, place_colors
 from facelab.pictures.view import View
 
-WIDTH, HEIGHT = 9.6, 6.45
-"""Of the picture; everything lies on a sheet of inches, y downwards."""
-FACE: Box = (0.1, 0.36, 2.05, 2.05)
-ASKED: Box = (0.1, 2.86, 2.05, 2.05)
-TREE: Box = (2.72, 0.5, 6.72, 2.05)
-BARS: Box = (2.72, 2.66, 6.72, 0.42)
-CURVE: Box = (0.25, 5.18, 1.86, 0.98)
-TILE, OWN, FAVOURITE, ENDS = 0.8, 3.46, 4.3, 5.58
+WIDTH, HEIGHT = 9.6, 5.7
+"""Of the picture, so that it fits a small screen with its controls; everything lies on a sheet of inches, y downwards."""
+FACE: Box = (0.1, 0.36, 1.8, 1.8)
+ASKED: Box = (0.1, 2.6, 1.8, 1.8)
+TREE: Box = (2.72, 0.5, 6.72, 1.75)
+BARS: Box = (2.72, 2.36, 6.72, 0.38)
+CURVE: Box = (0.25, 4.71, 1.86, 0.72)
+TILE, OWN, FAVOURITE, ENDS = 0.74, 3.11, 3.88, 4.92
 """Side of the small images, and tops of their three rows."""
 SLOTS = 8
 END_PLACES = TREE[0] + (np.arange(SLOTS) + 0.5) * TREE[2] / SLOTS

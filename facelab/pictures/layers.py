@@ -16,7 +16,17 @@ from facelab.pictures.lettering import Lettering, fitted, outline
 from facelab.pictures.style import AMOUNT, BLACK, ESTIMATE, GRAY, GREEN, PALETTE, TRUTH, Picture, styled
 
 DIM, LIGHT, PICKED, INK = "#777777", "#dddddd", "#fff0d0", "#a06f00"
-WIDTH, STRIP, NAMES, LEFT = 10.0, 1.5, 1.5, 6.15  # inches: all, height of the row of blocks, column of names, left part
+WIDTH, STRIP, NAMES, LEFT = 10.0, 1.3, 1.5, 6.15  # inches: all, height of the row of blocks, column of names, left part
+
+
+ROWS = 20
+"""Layers that have a row at once, so that the picture fits a small screen: those around the picked one."""
+
+
+def rows_shown(order: Int[np.ndarray, " L"], picked: int) -> range:
+    """Which rows are drawn: all, or `ROWS` around that of the picked layer."""
+    first = int(np.clip(int(np.flatnonzero(order == picked)[0]) - ROWS // 2, 0, max(len(order) - ROWS, 0)))
+    return range(first, min(first + ROWS, len(order)))
 
 
 @dataclass(frozen=True)
@@ -98,16 +108,16 @@ def plot_layers(
         sizes: (L,) what the height of a block stands for, by its square root.
         columns: bars, left to right.
         curves: by family.
-        order: which layer is in which row.
+        order: which layer is in which row; of more than `ROWS`, those around the picked one are drawn.
         picked: the layer whose curves are shown.
         shades: (L,) what the colour of a block stands for; NaN is white.
         family: which family is set off.
         ties: layers whose channels can only go together.
         budget: marked in the last panel.
     """
-    count = len(names)
-    row = float(np.clip(4.2 / count, 0.135, 0.32))
-    body = max(count * row + 0.95, 3.9 if outcomes else 2.9)
+    count = min(len(names), ROWS)
+    row = float(np.clip(2.85 / count, 0.135, 0.32))
+    body = max(count * row + 0.95, 3.8 if outcomes else 2.9)
     picture = Picture(figsize=(WIDTH, STRIP + body))
 
     def place(x: float, y: float, width: float, height: float) -> Axes:
@@ -196,14 +206,16 @@ def _lanes(ties: Sequence[Sequence[int]]) -> list[tuple[int, list[int]]]:
 
 def _rows(axes: Axes, names, columns, order, picked, row, body) -> None:
     """A row per layer: its name and its bars."""
-    count, width = len(names), LEFT - 0.1
-    axes.set(xlim=(0, width), ylim=((body - 0.55) / row - 0.5, -0.5 - 0.55 / row))
+    rows, width = rows_shown(order, picked), LEFT - 0.1
+    y, order, top = np.array(rows), order[rows], rows[0] - 0.5
+    axes.set(xlim=(0, width), ylim=(top + (body - 0.55) / row, top - 0.55 / row))
     letters = Lettering(axes)
     size = min(8.5, 72 * row * 0.7)
-    y = np.arange(count)
-    here = int(np.flatnonzero(order == picked)[0])
+    here = int(y[order == picked][0])
+    if len(rows) < len(names):
+        letters.say(0.26, top, f"rows {rows[0] + 1} to {rows[-1] + 1} of {len(names)}", 7, DIM, shift=(0, 16))
     _boxes(axes, 0, here - 0.5, width, here + 0.5, "picked row", facecolors=PICKED, zorder=0)
-    for i, layer in enumerate(order):
+    for i, layer in zip(rows, order, strict=True):
         letters.say(0.2, i, str(layer + 1), size, DIM, "right")
         letters.say(0.26, i, names[layer], size, bold=i == here, width=NAMES - 0.32)
     step = (width - NAMES) / len(columns)
@@ -211,7 +223,7 @@ def _rows(axes: Axes, names, columns, order, picked, row, body) -> None:
         left, wide = NAMES + k * step, step - 0.14
         bars = wide - (0.25 if column.texts else 0.05)
         values = column.values[order]
-        ends = [v for v in (values, column.high, column.low) if v is not None]
+        ends = [v for v in (column.values, column.high, column.low) if v is not None]
         lowest = min(0.0, *(float(np.nanmin(v, initial=0.0)) for v in ends))
         highest = column.top if column.top is not None else max(float(np.nanmax(v, initial=0.0)) for v in ends)
         reach = max(highest - lowest, 1e-12)
@@ -221,28 +233,28 @@ def _rows(axes: Axes, names, columns, order, picked, row, body) -> None:
 
         known = np.isfinite(values)
         _boxes(axes, at(0), y[known] - 0.31, at(values[known]), y[known] + 0.31, f"bars {k}", facecolors=column.color, zorder=2)
-        _strokes(axes, [[(at(0), -0.5), (at(0), count - 0.5)]], colors=GRAY, linewidths=0.8, zorder=3)
+        _strokes(axes, [[(at(0), top), (at(0), y[-1] + 0.5)]], colors=GRAY, linewidths=0.8, zorder=3)
         stops = values
         if column.low is not None and column.high is not None:
             low, high = column.low[order], column.high[order]
-            spans = [[(at(low[i]), i), (at(high[i]), i)] for i in y if np.isfinite(low[i] + high[i])]
+            spans = [[(at(lo), i), (at(hi), i)] for i, lo, hi in zip(y, low, high, strict=True) if np.isfinite(lo + hi)]
             _strokes(axes, spans, f"intervals {k}", colors=BLACK, linewidths=1.3, zorder=4)
             stops = np.fmax(values, high)
         if column.marks is not None:
             marks = column.marks[order]
-            _strokes(axes, [[(at(marks[i]), i - 0.46), (at(marks[i]), i + 0.46)] for i in y if np.isfinite(marks[i])],
-                     f"marks {k}", colors=BLACK, linewidths=1.6, zorder=4)  # fmt: skip
-        for i, layer in enumerate(order):
+            ticks = [[(at(mark), i - 0.46), (at(mark), i + 0.46)] for i, mark in zip(y, marks, strict=True) if np.isfinite(mark)]
+            _strokes(axes, ticks, f"marks {k}", colors=BLACK, linewidths=1.6, zorder=4)
+        for i, layer, stop in zip(rows, order, np.where(known, np.fmax(stops, 0.0), 0.0), strict=True):
             if column.texts and column.marks is not None:  # clear of the marks
                 letters.say(left + wide, i, column.texts[layer], size * 0.92, DIM, "right")
             elif column.texts:
-                letters.say(float(at(max(stops[i], 0.0) if known[i] else 0.0)), i, column.texts[layer], size * 0.92, DIM, shift=(2.5, 0))
-        letters.say(left, -0.5, column.label, 7.6, bold=True, shift=(0, 28), width=step - 0.04)
-        letters.say(left, -0.5, column.note, 7, DIM, shift=(0, 16), width=step - 0.06)
+                letters.say(float(at(stop)), i, column.texts[layer], size * 0.92, DIM, shift=(2.5, 0))
+        letters.say(left, top, column.label, 7.6, bold=True, shift=(0, 28), width=step - 0.04)
+        letters.say(left, top, column.note, 7, DIM, shift=(0, 16), width=step - 0.06)
         for value in dict.fromkeys((lowest, 0.0, highest)):
             end = "right" if value == highest and highest > 0 else "center" if value == 0 and lowest < -0.25 * reach else "left"
             if value != lowest or value == 0 or lowest < -0.25 * reach:
-                letters.say(float(at(value)), -0.5, f"{value:.3g}", 6.5, DIM, end, shift=(0, 6))
+                letters.say(float(at(value)), top, f"{value:.3g}", 6.5, DIM, end, shift=(0, 6))
     letters.write()
 
 

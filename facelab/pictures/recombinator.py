@@ -61,7 +61,9 @@ def recombinator_view(
     gray = np.repeat(image[..., None], 3, axis=-1)
     errors = [float(nme(answer.landmarks[None], truth[None])[0]) for answer in answers]
 
-    picture = Picture(figsize=(9.0, 9.0 * (sheet.shape[0] + 0.12 * size) / sheet.shape[1]))
+    tall = (sheet.shape[0] + 0.12 * size) / sheet.shape[1]
+    wide = min(9.0, 4.6 / tall)  # few levels must not make it taller than a small screen
+    picture = Picture(figsize=(wide, wide * tall))
     axes = picture.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
 

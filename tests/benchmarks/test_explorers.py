@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from facelab.blocks import seeded
-from facelab.explorers import AttentionExplorer
+from facelab.explorers import AttentionExplorer, CurveExplorer, MapExplorer, NeighbourExplorer
 from facelab.explorers.world import CHANNELS, WorldExplorer
 from facelab.methods.decafa import DeCaFA
 
@@ -53,5 +53,24 @@ def test_a_factor_of_the_world_moves(benchmark, size, channel):
     explorer = WorldExplorer(size=size, channel=channel, factors=("yaw", "au_12"))
     angles = cycle(range(-40, 41))
     benchmark.pedantic(lambda: explorer.set(yaw=next(angles)), rounds=15, warmup_rounds=2)
+    assert explorer.error is None
+    assert benchmark.stats["median"] < LIMIT
+
+
+@pytest.mark.benchmark(timer=time.process_time)
+@pytest.mark.parametrize("kind", ["map", "neighbours", "curves"])
+def test_a_generic_explorer(benchmark, kind):
+    generator = np.random.default_rng(0)
+    images, x = generator.random((1000, 3, 64, 64)).astype(np.float32), np.geomspace(0.001, 1, 50)
+    if kind == "map":
+        explorer, name, values = MapExplorer(images, {"map": generator.random((1000, 16, 16))}), "image", range(1000)
+    elif kind == "neighbours":
+        explorer, name, values = NeighbourExplorer(generator.random((1000, 128)), images), "query", range(1000)
+    else:
+        rivals = {f"rival {i}": generator.random(50) for i in range(6)}
+        explorer = CurveExplorer(x, rivals, label="rate", value_label="error, %", logarithmic=True)
+        name, values = "point", x.tolist()
+    places = cycle(values)
+    benchmark.pedantic(lambda: explorer.set(**{name: next(places)}), rounds=15, warmup_rounds=2)
     assert explorer.error is None
     assert benchmark.stats["median"] < LIMIT

@@ -67,16 +67,6 @@ def accounts(explorer, **changes):
     return explorer._compute(**{k: v for k, v in values.items() if k not in ("part", "opacity", "shared")})
 
 
-def test_every_control_at_both_ends_and_the_middle(explorer):
-    assert set(NAMES) == set(explorer.controls)
-    for name in NAMES:
-        for value in stops(explorer.controls[name]):
-            explorer.set(**{name: value})
-            assert explorer.error is None, (name, value, explorer.error)
-            assert explorer.canvas.png[:4] == b"\x89PNG"
-            assert "nan" not in explorer.shown.text
-
-
 CHANGES = [
     *({"image": 1}, {"output": 1}, {"first": "saliency"}, {"second": "part ablation"}, {"second": ""}, {"baseline": "blurred"}),
     *({"steps": 2}, {"quadrature": "riemann_left"}, {"part": 2}),
@@ -263,19 +253,6 @@ def test_spread_keeps_sums():
     np.testing.assert_allclose(spread(coarse, 8, 10), np.kron(coarse, np.full((2, 2), 0.25)))
     np.testing.assert_allclose(spread(coarse, 4, 5), coarse)
     np.testing.assert_allclose(spread(np.kron(coarse, np.ones((3, 3))), 4, 5), 9 * coarse)  # a layer finer than the image
-
-
-def test_static_twin_is_the_same_picture(explorer):
-    explorer.set(part=1, second="conductance", shared=False)
-    np.testing.assert_array_equal(explorer.static().rgb(), explorer.shown.picture.rgb())
-
-
-def test_page_without_kernel(explorer, tmp_path):
-    page = explorer.save_page(tmp_path / "page.html", {"image": [0, 1], "steps": [2, 20]}).read_text(encoding="utf-8")
-    assert "Attribution explorer" in page
-    assert "http://" not in page
-    assert "https://" not in page
-    assert "Integrated gradients, 2 steps" in page and "Integrated gradients, 20 steps" in page
 
 
 BAD = {

@@ -11,7 +11,6 @@ from PIL import Image
 from small_cascade import Cascade
 
 from facelab.datasets import astronaut
-from facelab.explorers import stops
 from facelab.explorers.photo import PhotoExplorer, read_photo
 
 
@@ -29,13 +28,6 @@ def _upload(explorer: PhotoExplorer, content: bytes) -> None:
 @pytest.fixture(scope="module")
 def explorer() -> PhotoExplorer:
     return PhotoExplorer(Cascade())
-
-
-@pytest.mark.parametrize("name", ["photo", "stage", "markup"])
-def test_every_control_at_both_ends_and_the_middle(explorer, name):
-    for value in stops(explorer.controls[name]):
-        explorer.set(**{name: value})
-        assert explorer.error is None, (name, value)
 
 
 def test_a_photograph_of_ones_own(explorer):

@@ -47,21 +47,6 @@ QUICK = {*SHOWN, "yaw", "au_12", "light_azimuth", "glasses", "identity", "expres
 """Controls, one of each kind, that `make check` moves too; all hundred take half a minute."""
 
 
-@pytest.mark.parametrize(
-    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in (*SHOWN, *faces.FACTORS)]
-)
-def test_every_control_at_both_ends_and_the_middle(explorer, name):
-    before = explorer.controls[name].value
-    for value in stops(explorer.controls[name]):
-        redraws = explorer.redraws
-        explorer.set(**{name: value})
-        assert explorer.error is None, (name, value)
-        assert explorer.redraws == redraws + 1, "one change, one picture"
-        assert "nan" not in explorer.shown.text
-        assert explorer.canvas.png.startswith(b"\x89PNG")
-    move_unseen(explorer, **{name: before})
-
-
 def test_every_channel_is_its_own_picture(fresh):
     pictures = {channel: fresh.static(channel=channel).rgb() for channel in CHANNELS}
     for one, other in combinations(CHANNELS, 2):
@@ -128,10 +113,3 @@ def test_nothing_changed_yet_is_said_so(fresh):
 def test_an_unknown_control_is_refused(fresh):
     with pytest.raises(ValueError, match="no control 'hat'"):
         fresh.static(hat=1)
-
-
-def test_a_page_without_a_kernel(fresh, tmp_path):
-    page = fresh.save_page(tmp_path / "face.html")
-    text = page.read_text()
-    assert text.count("data:image/webp") == 1 and text.count("yaw -60\\u00b0") == 3, "a picture for each of 5 x 3 settings"
-    assert page.stat().st_size < 2_000_000

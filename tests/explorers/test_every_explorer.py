@@ -1,0 +1,166 @@
+"""Every explorer: each control at both ends and the middle; live, static and saved are one view; labelled; fits a small screen."""
+
+import base64
+import json
+import re
+import warnings
+from functools import lru_cache
+from io import BytesIO
+
+import ipywidgets
+import numpy as np
+import pytest
+import small_attribution
+from importance_tables import tables
+from PIL import Image
+from small_cascade import Cascade, faces
+from small_mixture import Mixture
+
+from facelab import explorers
+from facelab.blocks import seeded
+from facelab.explorers import stops
+from facelab.explorers.explorer import TALLEST
+from facelab.methods.recombinator import RCN, SumNet
+
+pytestmark = pytest.mark.slow
+
+WIDEST = 1150
+"""Pixels: what JupyterLab leaves of 1366 beside a cell's number and the margins."""
+
+
+def attention():
+    images, truth = faces()
+    return explorers.AttentionExplorer(images, Cascade(), truth=truth)
+
+
+def gating_tree(depth: int):
+    images, light = faces(9, 32)[0], np.linspace(0.3, 1, 5, dtype=np.float32)
+    sweep = light, images[:1] * light[:, None, None, None]
+    return explorers.GatingTreeExplorer(Mixture(32, depth), images, sweeps={"light": sweep}, landmarks=lambda output: output)
+
+
+def layer_importance():
+    layers, criteria, sensitivity, budgets = tables(40, ties=((1, 3), (8, 10, 12)))
+    return explorers.LayerImportanceExplorer(layers, criteria[criteria.criterion != "flat"], sensitivity, budgets)
+
+
+def recombinator():
+    images, truth = faces(3, 32)
+    with seeded(0):
+        networks = SumNet(5, channels=(4, 4, 4)), RCN(5, channels=(4, 4, 4))
+    return explorers.RecombinatorExplorer(images, *networks, truth=truth, refine=lambda scores: scores)
+
+
+def maps():
+    images, generator = faces(3, 32)[0], np.random.default_rng(0)
+    shown = {"attention": generator.random((3, 8, 8)), "signed": generator.normal(size=(3, 32, 32)), "nothing": np.zeros((3, 4, 4))}
+    return explorers.MapExplorer(images, shown, truth=images[:, 0] > 0.6)
+
+
+def neighbours():
+    images = faces(20, 16)[0]
+    spaces = {"pixels": images.reshape(20, -1), "brightness": images.mean(axis=(1, 2, 3))[:, None]}
+    return explorers.NeighbourExplorer(spaces, images, labels=np.arange(20) % 3)
+
+
+def curves():
+    x = np.geomspace(0.001, 10, 30)
+    made = {"shift": (-1.0, 1.0), "absolute": False}
+
+    def values(shift, absolute):
+        waves = {f"method {i}": np.sin(x + i) + shift for i in range(3)}
+        return {name: np.abs(wave) for name, wave in waves.items()} if absolute else waves
+
+    return explorers.CurveExplorer(x, values, label="learning rate", value_label="error, %", controls=made, logarithmic=True)
+
+
+BUILDERS = {
+    "attention": attention,
+    "attribution": small_attribution.explorer,
+    "gating tree": lambda: gating_tree(3),
+    "deep gating tree": lambda: gating_tree(6),
+    "layer importance": layer_importance,
+    "photo": lambda: explorers.PhotoExplorer(Cascade()),
+    "recombinator": recombinator,
+    "world": lambda: explorers.WorldExplorer(face=3, size=64, channel="normals"),  # the quickest to draw
+    "maps": maps,
+    "neighbours": neighbours,
+    "curves": curves,
+}
+built = lru_cache(lambda name: BUILDERS[name]())
+
+
+@pytest.fixture(params=BUILDERS)
+def explorer(request):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield built(request.param)
+
+
+def ends_and_middle(control) -> list:
+    """At most three values of a control."""
+    values = stops(control)
+    return [values[i] for i in sorted({0, len(values) // 2, len(values) - 1})]
+
+
+def test_every_kind_of_explorer_is_here():
+    known = {type(built(name)).__name__ for name in BUILDERS}
+    assert known == {name for name in explorers.__all__ if name.endswith("Explorer") and name != "Explorer"}
+
+
+def test_every_control_at_both_ends_and_the_middle(explorer):
+    for name, control in explorer.controls.items():
+        assert control.description, f"{name} has nothing beside it"
+        for value in ends_and_middle(control):
+            redraws = explorer.redraws
+            explorer.set(**{name: value})
+            assert explorer.error is None, (name, value, explorer.error)
+            assert explorer.redraws == redraws + 1, "one change, one picture"
+            assert explorer.shown.text.endswith(".") and not re.search(r"\bnan\b", explorer.shown.text), (name, value)
+            assert_labelled(explorer.shown.picture)
+            assert_fits(explorer)
+
+
+def assert_labelled(picture) -> None:
+    """Whoever has ticks says what they count."""
+    for axes in picture.axes:
+        if axes.axison:
+            assert axes.get_xlabel() or not len(axes.get_xticks()), axes
+            assert axes.get_ylabel() or axes.get_title(loc="left") or not len(axes.get_yticks()), axes
+
+
+def assert_fits(explorer) -> None:
+    """As JupyterLab lays it out: rows of controls of 20 em, the picture, and the caption, 13 pixels high; or all beside an accordion."""
+    wide, tall = explorer.shown.picture.get_size_inches() * 96
+    panel = explorer.widget.children[0]
+    if isinstance(panel, ipywidgets.Accordion):
+        beside, above, least = 23 * 13, 0, int(panel.layout.max_height.removesuffix("px"))
+    else:
+        beside, above, least = 0, 32 * -(-len(explorer.controls) // (WIDEST // (20 * 13 + 4))), 0
+    lines = -(-len(explorer.shown.text) * 6.6 // (WIDEST - beside))
+    assert beside + wide <= WIDEST
+    assert max(above + tall + lines * 13 * 1.35, least) <= TALLEST, (above, tall, lines)
+
+
+def test_live_static_and_saved_are_the_same_view(explorer, tmp_path):
+    moved = [name for name in explorer.page if len(set(stops(explorer.controls[name]))) > 1][:2]
+    grid = {name: ends_and_middle(explorer.controls[name])[:: 2 if len(moved) > 1 else 1] for name in moved}
+    text = explorer.save_page(tmp_path / "page.html", grid).read_text(encoding="utf-8")
+    assert explorer.name in text and not re.search(r"https?://", text)
+    page = json.loads(re.search(r"const page = (.*);\n", text)[1].replace("<\\/", "</"))
+    assert len(page["frames"]) == np.prod([len(values) for values in grid.values()])
+    saved, live = [], []
+    for place, (picture, caption) in page["frames"].items():
+        values = {name: grid[name][int(index)] for name, index in zip(grid, place.split(","), strict=True)}
+        static = explorer.view(**values)
+        twin = static.picture.rgb()
+        explorer.set(**values)
+        assert explorer.error is None
+        assert np.array_equal(np.asarray(Image.open(BytesIO(explorer.canvas.png))), twin), values
+        assert explorer.canvas.text == static.text == caption
+        saved.append(np.asarray(Image.open(BytesIO(base64.b64decode(picture)))).astype(float))
+        live.append(twin.astype(float))
+    for index, picture in enumerate(saved):  # webp keeps not every pixel, but is nearest to its own
+        assert picture.shape == live[index].shape
+        distances = [np.abs(picture - other).mean() for other in live]
+        assert distances[index] < 6 and distances[index] <= min(distances) + 1e-9
