@@ -40,6 +40,15 @@ class Batch:
     factors: dict[str, np.ndarray] = field(default_factory=dict, kw_only=True)
     """World only: the value of every factor, (B,) each; a world renders the same samples from it again."""
 
+    def __post_init__(self) -> None:
+        """Refuses images of another kind, which would turn out black or of other colours, and fields of other lengths."""
+        shape, kind = tuple(self.images.shape), self.images.dtype
+        if kind != np.uint8 or not (len(shape) == 3 or (len(shape) == 4 and shape[-1] == 3)):
+            raise ValueError(f"images are {kind} of shape {shape}; give numpy's uint8, 0 to 255, (B,H,W,3) or (B,H,W) if gray.")
+        for name, value in [(f.name, getattr(self, f.name)) for f in fields(self)]:
+            if isinstance(value, np.ndarray) and len(value) != len(self):
+                raise ValueError(f"{name} holds {len(value)} samples and images {len(self)}; every field has the same samples.")
+
     def __len__(self) -> int:
         return len(self.images)
 

@@ -98,7 +98,8 @@ def gain_interval(
         levels, draws = _levels_of_sets(statistic, pair, values, labels, seed), SET_RESAMPLES
 
     def gain_of(mine, theirs):
-        return sign * (theirs - mine) / (1.0 if absolute else np.abs(theirs))
+        with np.errstate(invalid="ignore"):  # a resampled set may have no value
+            return sign * (theirs - mine) / (1.0 if absolute else np.abs(theirs))
 
     gain = gain_of(mine, theirs) if absolute or theirs else math.nan
     deviations = np.zeros(draws)

@@ -176,14 +176,19 @@ class History:
         return len(self.loss)
 
     def frame(self):
-        """A pandas table: step (counted from 1), loss, learning_rate, seconds, `loss.NAME` of each part, and each evaluated quantity."""
+        """A pandas table: step (counted from 1), loss, learning_rate, seconds, `loss.NAME` of each part, and each evaluated quantity.
+
+        An evaluated quantity that is called like one of the others is `evaluated.NAME`.
+        """
         import pandas
 
         steps = range(1, len(self) + 1)
         columns = {"step": steps, "loss": self.loss, "learning_rate": self.learning_rate, "seconds": self.seconds}
         columns |= {f"loss.{name}": values for name, values in self.parts.items()}
         for name in {name: None for values in self.evaluations.values() for name in values}:
-            columns[name] = [self.evaluations.get(step, {}).get(name, math.nan) for step in steps]
+            columns[f"evaluated.{name}" if name in columns else name] = [
+                self.evaluations.get(step, {}).get(name, math.nan) for step in steps
+            ]
         return pandas.DataFrame(columns)
 
     def _add(self, total: float, parts: Mapping[str, float]) -> None:
@@ -248,8 +253,8 @@ def fit(
         name: for the bar and the history.
 
     Raises:
-        ValueError: data as `batches` refuses them, `clip`, `average` or `checkpoint_every` out of range, a learning rate beside an optimiser, or a
-            checkpoint of another run.
+        ValueError: data as `batches` refuses them, `clip`, `average` or `checkpoint_every` out of range, a learning rate beside an
+            optimiser, or a checkpoint of another run.
         TypeError: the loss returned something else.
         FloatingPointError: the loss became infinite or not a number.
     """

@@ -4,7 +4,7 @@ A rival differs from the others by what its declaration says and by nothing else
 under the same seeds, unless its own options say otherwise.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from operator import index
@@ -116,10 +116,10 @@ class Trials:
 
 
 def train(
-    rivals: Mapping[str, Rival],
+    rivals: Mapping[Any, Rival],
     data: Any,
     *,
-    seeds: Sequence[int] = (0,),
+    seeds: Iterable[int] = (0,),
     workers: int = 2,
     checkpoint: str | Path | None = None,
     progress: bool = True,
@@ -147,7 +147,7 @@ def train(
     if not rivals or not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"There are {len(rivals)} rivals and the seeds {seeds}; give at least one rival, and seeds that differ.")
     jobs = {
-        (name, seed): partial(_train, name, rival, data, seed, checkpoint, {**common, **rival.options})
+        (name, seed): partial(_train, str(name), rival, data, seed, checkpoint, {**common, **rival.options})
         for name, rival in rivals.items()
         for seed in seeds
     }
@@ -161,5 +161,5 @@ def _train(
 ) -> tuple[nn.Module, History]:
     with seeded(seed):
         model = rival.build()
-    folder = None if checkpoint is None else Path(checkpoint) / f"{quote(str(name), safe=' ')}, seed {seed}"
-    return model, fit(model, rival.loss, data, seed=seed, checkpoint=folder, name=str(name), **options)
+    folder = None if checkpoint is None else Path(checkpoint) / f"{quote(name, safe=' ')}, seed {seed}"
+    return model, fit(model, rival.loss, data, seed=seed, checkpoint=folder, name=name, **options)
