@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from operator import index
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex
 from urllib.parse import quote
 
 import numpy as np
@@ -119,7 +119,7 @@ def train(
     rivals: Mapping[Any, Rival],
     data: Any,
     *,
-    seeds: Iterable[int] = (0,),
+    seeds: Iterable[SupportsIndex] = (0,),
     workers: int = 2,
     checkpoint: str | Path | None = None,
     progress: bool = True,
@@ -143,17 +143,17 @@ def train(
     Raises:
         ValueError: no rival, no seed, a seed twice, or what `training.fit` refuses.
     """
-    seeds = [index(seed) for seed in seeds]  # of any array type
-    if not rivals or not seeds or len(set(seeds)) < len(seeds):
-        raise ValueError(f"There are {len(rivals)} rivals and the seeds {seeds}; give at least one rival, and seeds that differ.")
+    numbers = [index(seed) for seed in seeds]  # of any array type
+    if not rivals or not numbers or len(set(numbers)) < len(numbers):
+        raise ValueError(f"There are {len(rivals)} rivals and the seeds {numbers}; give at least one rival, and seeds that differ.")
     jobs = {
         (name, seed): partial(_train, str(name), rival, data, seed, checkpoint, {**common, **rival.options})
         for name, rival in rivals.items()
-        for seed in seeds
+        for seed in numbers
     }
     found = fit_all(jobs, workers, progress)
-    models = {name: [found[name, seed][0] for seed in seeds] for name in rivals}
-    return Trials(models, {name: [found[name, seed][1] for seed in seeds] for name in rivals}, tuple(seeds))
+    models = {name: [found[name, seed][0] for seed in numbers] for name in rivals}
+    return Trials(models, {name: [found[name, seed][1] for seed in numbers] for name in rivals}, tuple(numbers))
 
 
 def _train(
