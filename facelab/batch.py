@@ -40,6 +40,15 @@ class Batch:
     factors: dict[str, np.ndarray] = field(default_factory=dict, kw_only=True)
     """World only: the value of every factor, (B,) each; a world renders the same samples from it again."""
 
+    def __post_init__(self) -> None:
+        """Refuses images of another kind, which would turn out black or of other colours, and fields of other lengths."""
+        shape, kind = tuple(self.images.shape), self.images.dtype
+        if kind != np.uint8 or not (len(shape) == 3 or (len(shape) == 4 and shape[-1] == 3)):
+            raise ValueError(f"images are {kind} of shape {shape}; give numpy's uint8, 0 to 255, (B,H,W,3) or (B,H,W) if gray.")
+        for name, value in [(f.name, getattr(self, f.name)) for f in fields(self)]:
+            if isinstance(value, np.ndarray) and len(value) != len(self):
+                raise ValueError(f"{name} holds {len(value)} samples and images {len(self)}; every field has the same samples.")
+
     def __len__(self) -> int:
         return len(self.images)
 
@@ -70,9 +79,9 @@ class Batch:
         def cut(value: Any) -> Any:
             if isinstance(value, dict):
                 return {name: cut(entry) for name, entry in value.items()}
-            if isinstance(value, tuple):
-                return tuple(value[i] for i in index) if value else ()
-            return value[index] if isinstance(value, np.ndarray) else value
+            if isinstance(value, list | tuple):
+                return type(value)(value[i] for i in index) if value else value
+            return value[index] if hasattr(value, "__getitem__") and not isinstance(value, str) else value
 
         return replace(self, **{f.name: cut(getattr(self, f.name)) for f in fields(self)})
 
@@ -100,12 +109,14 @@ class Batch:
             them, and masks as bool.
 
         Raises:
-            ValueError: one of the fields is not known.
+            ValueError: one of the fields is not known or holds no numbers.
         """
         import torch
 
         def tensor(values: np.ndarray) -> "Tensor":
             kinds = {"f": torch.float32, "i": torch.int64, "u": torch.int64, "b": torch.bool}
+            if values.dtype.kind not in kinds:
+                raise ValueError(f"A field of {values.dtype} is no tensor; number what is in it first, or leave it out.")
             return torch.tensor(values, dtype=kinds[values.dtype.kind])
 
         images = self.colour() if colour else self.gray()

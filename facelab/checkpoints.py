@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -45,6 +46,8 @@ class Resumable:
 
     Raises:
         ValueError: the folder holds a checkpoint of another run: other first weights, optimisers or identity.
+        TypeError: a part is neither a network nor an optimiser.
+        OSError: nothing can be written into the folder.
     """
 
     def __init__(self, folder: str | os.PathLike | None, parts: Parts, identity: Mapping[str, Any]):
@@ -66,12 +69,15 @@ class Resumable:
 
 def identified(parts: Parts, identity: Mapping[str, Any]) -> dict[str, Any]:
     """What makes a run this one: `identity` with digests in place of data, the first weights, the options of the optimisers."""
-    run = {name: value if isinstance(value, str | int | float | None) else _digest_of_data(value) for name, value in identity.items()}
+    plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in identity.items()}
+    run = {name: value if isinstance(value, str | int | float | None) else _digest_of_data(value) for name, value in plain.items()}
     for name, part in parts.items():
         if isinstance(part, nn.Module):
             run[f"first {name}"] = digest_of_network(part)[:16]
-        else:
+        elif isinstance(part, Optimizer):
             run[name] = hashlib.sha256(repr(part).encode()).hexdigest()[:16]
+        else:
+            raise TypeError(f"{name} is a {type(part).__name__}; give networks and optimisers, and keep the rest in the record.")
     return run
 
 
@@ -85,13 +91,22 @@ def step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.removeprefix("step-"))
 
 
+def _made_in(folder: Path) -> list[Path]:
+    """Its complete checkpoints, and nothing else that is there."""
+    return [found.parent for found in folder.glob("step-*/run.json") if found.parent.name.removeprefix("step-").isdecimal()]
+
+
 def find(folder: Path, run: Mapping[str, Any]) -> tuple[Path | None, dict[str, Any]]:
     """The newest complete checkpoint, None if there is none, and its record.
 
     Raises:
         ValueError: it is of another run.
+        OSError: nothing can be written into the folder, which is made if missing; better now than after hours of training.
     """
-    newest = max(folder.glob("step-*"), key=step_of, default=None)
+    folder.mkdir(parents=True, exist_ok=True)
+    newest = max(_made_in(folder), key=step_of, default=None)
+    if newest is None and not os.access(folder, os.W_OK):
+        raise PermissionError(f"Nothing can be written into the folder {folder}; choose another one for the checkpoints.")
     if newest is None:
         return None, {}
     saved = json.loads((newest / "run.json").read_text())
@@ -108,7 +123,6 @@ def refuse_another_run(folder: Path, there: Mapping[str, Any], here: Mapping[str
 
 def write(folder: Path, step: int, parts: Parts, run: Mapping[str, Any], record: Mapping[str, Any]) -> None:
     """A checkpoint after `step` steps in place of those before; one that is there already stays."""
-    folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"step-{step:06d}"
     if target.exists():
         return
@@ -122,10 +136,11 @@ def write(folder: Path, step: int, parts: Parts, run: Mapping[str, Any], record:
         # Each with memory of its own, as the format wants it: weights may be tied, or parts of each other.
         copies = {key: torch.as_tensor(value).detach().clone(memory_format=torch.contiguous_format) for key, value in state.items()}
         save_file(copies, unfinished / f"{name}.safetensors")
-    (unfinished / "run.json").write_text(json.dumps({"run": run, "options": options, "record": record}))
+    content = {"run": run, "options": options, "record": record}
+    (unfinished / "run.json").write_text(json.dumps(content, default=lambda value: value.tolist()))  # numbers of numpy and torch
     unfinished.rename(target)
-    for old in folder.iterdir():
-        if old != target and old.name.startswith(("step-", ".unfinished-")):
+    for old in [*_made_in(folder), *folder.glob(".unfinished-*")]:
+        if old != target:
             shutil.rmtree(old, ignore_errors=True)
 
 
@@ -146,7 +161,14 @@ def restore(checkpoint: Path, parts: Parts) -> None:
                 if value.shape == parameter.shape:  # the layout in memory of the parameter, so that arithmetic is bit-identical
                     state[i][entry] = torch.empty_like(parameter, requires_grad=False).copy_(value)
         groups = [
-            group | {key: tuple(value) if isinstance(value, list) else value for key, value in saved.items()}
+            group | {key: _of_kind(group.get(key), value) for key, value in saved.items()}
             for group, saved in zip(part.state_dict()["param_groups"], options[name], strict=True)
         ]
         part.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _of_kind(first: Any, value: Any) -> Any:
+    """An option of an optimiser as it was before JSON, which knows neither tuples nor tensors."""
+    if isinstance(first, Tensor):
+        return torch.as_tensor(value, dtype=first.dtype, device=first.device)
+    return tuple(value) if isinstance(value, list) else value

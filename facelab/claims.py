@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float
 
-from facelab.statistics import BaselineNearZero, gain_interval, is_of_sums, value_of
+from facelab.statistics import BaselineNearZero, gain_interval, is_of_sums, name_of, readable, value_of
 
 CLAIM_TYPE = "application/vnd.facelab.claim+json"
 METRICS_TYPE = "application/vnd.facelab.metrics+json"
@@ -169,7 +169,7 @@ def claim(
     if gain not in ("relative", "absolute"):
         raise ValueError(f"gain={gain!r} is not known; use 'relative' or 'absolute'.")
     if groups is not None and statistic is not None and not is_of_sums(statistic):
-        raise ValueError(f"{statistic.__name__} is no statistic of sums, so its samples cannot be grouped; give one sample of each group.")
+        raise ValueError(f"{name_of(statistic)} is no statistic of sums, so its samples cannot be grouped; give one sample of each group.")
     groups = _in_order(groups, ours, "groups", last=True)
     baseline = _in_order(baseline, ours, "baseline")
     ours, baseline = (_scores(values, which, statistic is not None) for values, which in ((ours, "ours"), (baseline, "baseline")))
@@ -202,19 +202,12 @@ def claim(
         samples=samples,
         indicative=bool(indicative),
         absolute=absolute,
-        statistic="" if statistic is None else f"{statistic.__module__}.{statistic.__name__}",
+        statistic="" if statistic is None else f"{statistic.__module__}.{name_of(statistic)}",
     )
     scores = {"ours": _packed(ours), "baseline": _packed(baseline)}
     stored = result.stored() | {"scores": scores}
     _show({"text/plain": str(result), "text/html": result._repr_html_(), CLAIM_TYPE: stored})
     return result
-
-
-def relative_gain(
-    ours: Float[np.ndarray, "*shape"], baseline: Float[np.ndarray, "*shape"], *, better: str, seed: int = 0
-) -> tuple[float, float, float]:
-    """Relative gain of the mean of `ours` over that of `baseline` and its 95 % interval, as `facelab.statistics.gain_interval` has it."""
-    return gain_interval(ours, baseline, better=better, seed=seed)
 
 
 def record(**metrics: float) -> None:
@@ -306,17 +299,9 @@ def _in_order(values: Any, like: Any, which: str, last: bool = False) -> Any:
     return values
 
 
-def _plain(values: Any) -> Any:
-    """A tensor of any device as one that numpy reads; masked values as missing ones."""
-    if hasattr(values, "detach"):
-        values = values.detach().cpu()
-        values = values.float() if values.is_floating_point() and values.element_size() == 2 else values  # numpy knows no bfloat16
-    return values.astype(object).filled(math.nan) if np.ma.is_masked(values) else values
-
-
 def _scores(values: Any, which: str, of_sets: bool) -> Float[np.ndarray, "..."]:
     """`values` as a float64 array: one or two axes, and two more (items, parts) for a statistic of sets."""
-    values = _plain(values)
+    values = readable(values)
     try:
         if np.asarray(values).dtype.kind in "cmM":
             raise TypeError(f"these are {np.asarray(values).dtype}")
@@ -344,7 +329,7 @@ def _by_group(scores: Float[np.ndarray, "*shape"], groups: Any, of_sets: bool) -
     """Mean over the samples (the last axis) of each group, or the sum of their parts (the last two axes)."""
     from pandas import factorize
 
-    given = np.asarray(_plain(groups), dtype=object)  # as they are: numpy would write a missing one among words as "nan"
+    given = np.asarray(readable(groups), dtype=object)  # as they are: numpy would write a missing one among words as "nan"
     group, labels = factorize(given.ravel(), sort=True)
     samples = scores.shape[-3 if of_sets else -1]
     if given.shape != (samples,) or len(labels) < 2:

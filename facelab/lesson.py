@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from facelab.statistics import readable
+
 
 class Source:
     """Source code of the library, highlighted in a notebook and plain elsewhere."""
@@ -167,7 +169,7 @@ def _no_numbers(answer: Any, parts: list[Any]) -> str:
 
 def _holds(verdict: Any) -> bool:
     """Whether a check says yes, in each place if it looks at several."""
-    verdict = np.asarray(verdict.detach().cpu() if hasattr(verdict, "detach") else verdict)
+    verdict = np.asarray(readable(verdict))
     return bool(verdict.size and verdict.all())
 
 
@@ -187,10 +189,5 @@ def _allowed(expected: Any, tolerance: float) -> float:
 
 def _array(values: Any) -> np.ndarray:
     """Numbers, arrays and tensors of any device, also in a list, as an array in double precision, complex if they are."""
-    if isinstance(values, (list, tuple)):
-        values = [_array(value) for value in values]
-    if hasattr(values, "detach"):
-        values = values.detach().cpu()
-        values = values.float() if values.element_size() == 2 and values.is_floating_point() else values  # numpy knows no bfloat16
-    array = np.asarray(values)
+    array = np.asarray(readable(values))
     return array.astype(np.complex128 if array.dtype.kind == "c" else np.float64)

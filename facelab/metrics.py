@@ -22,7 +22,7 @@ from jaxtyping import Float, Num
 from scipy.stats import rankdata
 
 from facelab.markups import markup
-from facelab.statistics import of_sums
+from facelab.statistics import of_sums, readable
 
 Points = Num[np.ndarray, "B K 2"] | Num[torch.Tensor, "B K 2"]
 Errors = Num[np.ndarray, " B"] | Num[torch.Tensor, " B"]
@@ -30,10 +30,7 @@ Errors = Num[np.ndarray, " B"] | Num[torch.Tensor, " B"]
 
 def _array(values) -> np.ndarray:
     """In single or double precision: whole numbers without a sign cannot be subtracted, and squares of half precision overflow."""
-    if isinstance(values, torch.Tensor):
-        values = values.detach().cpu()
-        values = values.float() if values.dtype == torch.bfloat16 else values  # which numpy does not know
-    array = np.asarray(values)
+    array = np.asarray(readable(values))
     return array if array.dtype in (np.float32, np.float64) else array.astype(np.float64)
 
 
@@ -165,7 +162,7 @@ def failure_rate(errors: Errors, limit: float = 10.0) -> float:
 
 def _parts(predicted, true) -> tuple[np.ndarray, np.ndarray]:
     """Both as arrays of one shape; one truth serves every seed."""
-    guess, truth = (np.asarray(values.detach().cpu() if isinstance(values, torch.Tensor) else values) for values in (predicted, true))
+    guess, truth = (np.asarray(readable(values)) for values in (predicted, true))
     if guess.shape[guess.ndim - truth.ndim :] != truth.shape or guess.ndim - truth.ndim not in (0, 1) or truth.ndim < 1:
         raise ValueError(
             f"predicted has shape {guess.shape} and true {truth.shape}; both must be alike, but for one axis of seeds before predicted."
@@ -192,8 +189,9 @@ def confusions(predicted, true, classes: int, ignore: int | None = None) -> Floa
     Raises:
         ValueError: shapes that differ, or a class that is not in 0..classes-1.
     """
-    shape = np.shape(predicted)[: 1 + np.ndim(predicted) - np.ndim(true)]
-    guess, truth = (array.reshape(math.prod(shape), -1) for array in _parts(predicted, true))
+    pair = _parts(predicted, true)
+    shape = pair[0].shape[: 1 + pair[0].ndim - np.ndim(true)]
+    guess, truth = (array.reshape(math.prod(shape), math.prod(array.shape[len(shape) :])) for array in pair)
     counted = np.ones(truth.shape, bool) if ignore is None else truth != ignore
     for name, labels in (("predicted", guess[counted]), ("true", truth[counted])):
         if labels.size and (labels.dtype.kind not in "iub" or labels.min() < 0 or labels.max() >= classes):

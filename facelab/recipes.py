@@ -54,6 +54,7 @@ class Recipe:
 
 
 _DECAFA = {"in_channels": 1, "markups": (98, 68), "stages": 2, "channels": (24, 32, 48, 64), "stride": 2, "gain": 5.0, "standardised": True}
+_SHARED = conversion(98, 68).argmax(axis=1)  # which of the 98 points the 68 are; a matrix would spread the NaN of unknown points
 
 
 # cnn_real and decafa_real see the same batches: the same faces, augmentation and number of steps. A step of the CNN is cheaper, so
@@ -101,14 +102,13 @@ def _as_98(landmarks: Float[np.ndarray, "B K 2"]) -> Float[np.ndarray, "B 98 2"]
     if landmarks.shape[1] == 98:
         return landmarks
     spread = np.full((len(landmarks), 98, 2), np.nan, dtype=landmarks.dtype)
-    spread[:, conversion(98, 68).argmax(axis=1)] = landmarks
+    spread[:, _SHARED] = landmarks
     return spread
 
 
 def _loss(model: nn.Module, batch: dict[str, Tensor], generator: torch.Generator) -> Tensor:
     images, landmarks = augment(batch["images"].float() / 255, batch["landmarks"], markup(98), generator, occlusion=0.1)
-    index = torch.as_tensor(conversion(98, 68).argmax(axis=1))  # by index: a matrix would spread the NaN of unknown points
-    landmarks_68 = landmarks[:, index]
+    landmarks_68 = landmarks[:, _SHARED]
     # The distance of the eyes vanishes in profile; a share of the face's height or width does not, and equals it in front.
     scale = 0.55 * (landmarks_68.amax(dim=1) - landmarks_68.amin(dim=1)).amax(dim=1)
     outputs = model(images)
@@ -141,7 +141,7 @@ def train(name: str, seed: int = 0, checkpoint: Path | None = None, progress: bo
     if recipe.start:
         model.load_state_dict(load_file(zoo.FOLDER / f"{recipe.start}.safetensors"))
     elif recipe.model == "cnn":
-        model.mean_shape.copy_(data["landmarks"][:, torch.as_tensor(conversion(98, 68).argmax(axis=1))].mean(dim=0))
+        model.mean_shape.copy_(data["landmarks"][:, _SHARED].mean(dim=0))
     folder = checkpoint or zoo.FOLDER.parent.parent / "build" / "zoo" / name
     history = training.fit(
         model, _loss, data, steps=recipe.steps, batch_size=recipe.batch_size, learning_rate=recipe.learning_rate,

@@ -12,6 +12,7 @@ as the intersection and the union of each class; a statistic maps (..., samples,
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -31,6 +32,21 @@ Level = tuple[int, np.ndarray, np.ndarray]
 
 class BaselineNearZero(ValueError):
     """The average of a baseline cannot be told from zero, so there is no relative gain."""
+
+
+def readable(values: Any) -> Any:
+    """`values` so that numpy reads them: tensors of any device and precision, masked values as missing ones, and lists of either."""
+    if isinstance(values, list | tuple):
+        return [readable(value) for value in values]
+    if hasattr(values, "detach"):
+        values = values.detach().cpu()
+        values = values.float() if str(values.dtype) == "torch.bfloat16" else values  # which numpy does not know
+    return values.astype(object).filled(math.nan) if np.ma.is_masked(values) else values
+
+
+def name_of(statistic: Statistic) -> str:
+    """How messages and claims call it; what is no function goes by its kind, such as `partial`."""
+    return getattr(statistic, "__name__", type(statistic).__name__)
 
 
 def of_sums(statistic: Statistic) -> Statistic:
@@ -69,7 +85,7 @@ def gain_interval(
 
     Raises:
         BaselineNearZero: a relative gain, and the average of the baseline cannot be told from zero.
-        ValueError: the statistic returns another shape, or no number for the set, or for more than one resampled set in twenty.
+        ValueError: the statistic returns another shape, or no finite number for the set, or for more than one resampled set in twenty.
     """
     sign = 1.0 if better == "lower" else -1.0
     if statistic is None:
@@ -82,7 +98,8 @@ def gain_interval(
         levels, draws = _levels_of_sets(statistic, pair, values, labels, seed), SET_RESAMPLES
 
     def gain_of(mine, theirs):
-        return sign * (theirs - mine) / (1.0 if absolute else np.abs(theirs))
+        with np.errstate(invalid="ignore"):  # a resampled set may have no value
+            return sign * (theirs - mine) / (1.0 if absolute else np.abs(theirs))
 
     gain = gain_of(mine, theirs) if absolute or theirs else math.nan
     deviations = np.zeros(draws)
@@ -91,14 +108,15 @@ def gain_interval(
             message = f"The baseline's mean, {theirs:.4g}, cannot be told from zero, so a relative gain has no meaning"
             raise BaselineNearZero(f"{message}; use scores that are positive on average, or claim an absolute gain.")
         deviations += _widening(count) * (gain_of(resampled_ours, resampled_baseline) - gain)
-    missing = np.count_nonzero(np.isnan(deviations))
+    known = np.isfinite(deviations)
+    missing = draws - np.count_nonzero(known)
     if missing > draws / 20:
         raise ValueError(
             f"The statistic has no value in {missing} of {draws} resampled sets, where a class or all variation is absent; "
             "take more samples or leave the rare items out."
         )
     # A few sets without a value say nothing, so the interval is that of the others.
-    low, high = gain + np.quantile(deviations[~np.isnan(deviations)], [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    low, high = gain + np.quantile(deviations[known], [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return float(gain), float(low), float(high)
 
 
@@ -106,17 +124,24 @@ def value_of(statistic: Statistic, sets: Float[np.ndarray, "*sets samples items 
     """The statistic of each set.
 
     Raises:
-        ValueError: the statistic returns another shape than one number per set, or none for a set.
+        ValueError: the statistic returns another shape than one number per set, or no finite number for a set.
     """
     values = _of_sets(statistic, sets)
-    if np.isnan(values).any():
-        raise ValueError(f"The statistic {statistic.__name__} is NaN; every item may be absent from the set, or nothing varies in it.")
+    if not np.isfinite(values).all():
+        what = "NaN" if np.isnan(values).any() else "infinite"
+        raise ValueError(f"The statistic {name_of(statistic)} is {what}; every item may be absent from the set, or nothing varies in it.")
     return values
 
 
 def bootstrap_interval(values: np.ndarray, draws: int = 2000, seed: int = 0) -> tuple[float, float]:
-    """95 % interval of the mean of (n,) values by the percentile bootstrap; (value, value) if there is one."""
+    """95 % interval of the mean of (n,) values by the percentile bootstrap; (value, value) if there is one.
+
+    Raises:
+        ValueError: no value.
+    """
     values = np.asarray(values, dtype=float).ravel()
+    if not values.size:
+        raise ValueError("There are no values, so their mean has no interval; give at least one.")
     generator = np.random.default_rng(seed)
     means = values[generator.integers(len(values), size=(draws, len(values)))].mean(axis=1)
     low, high = np.percentile(means, [2.5, 97.5])

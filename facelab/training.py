@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache, partial
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +27,9 @@ from tqdm import tqdm
 
 from facelab import checkpoints
 from facelab.blocks import seeded
-from facelab.blocks.nested import children, is_tensor, leaves, like, map_tensors
+from facelab.blocks.nested import as_tensor, children, is_tensor, leaves, like, map_tensors
 from facelab.checkpoints import Resumable
+from facelab.networks.evaluation import in_evaluation_mode
 
 if TYPE_CHECKING:  # four seconds that only a training needs
     from lightning_fabric import Fabric
@@ -108,15 +110,15 @@ def _sizes(data: Any, batch_size: int | Mapping[Any, int]) -> dict[Any, tuple[in
         if len(lengths) != 1 or 0 in lengths:
             where = "data" if name is None else f"data[{name}]"
             raise ValueError(f"The tensors of {where} must be equally long and not empty; their lengths are {sorted(lengths)}.")
-        if size < 1:
-            raise ValueError(f"batch_size = {size} leaves no batch; give 1 or more.")
+        if not isinstance(size, Integral) or size < 1:
+            raise ValueError(f"batch_size = {size} leaves no batch; give a whole number, 1 or more.")
         sizes[name] = lengths.pop(), size
     return sizes
 
 
 def _steps(data, sizes, steps, seed, start=0, device="cpu", rank=0, ranks=1) -> Iterator[tuple[int, Any, torch.Generator]]:
     """What `batches` gives; the share of one of several processes. Leaves the global generator as it is in the last step."""
-    generator = torch.Generator(device)
+    data, generator = map_tensors(lambda tensor: tensor, data), torch.Generator(device)
     for step in range(start, steps):
         step_seed = _mixed(seed, 1, step, rank)
         torch.manual_seed(step_seed)
@@ -174,14 +176,19 @@ class History:
         return len(self.loss)
 
     def frame(self):
-        """A pandas table: step (counted from 1), loss, learning_rate, seconds, `loss.NAME` of each part, and each evaluated quantity."""
+        """A pandas table: step (counted from 1), loss, learning_rate, seconds, `loss.NAME` of each part, and each evaluated quantity.
+
+        An evaluated quantity that is called like one of the others is `evaluated.NAME`.
+        """
         import pandas
 
         steps = range(1, len(self) + 1)
         columns = {"step": steps, "loss": self.loss, "learning_rate": self.learning_rate, "seconds": self.seconds}
         columns |= {f"loss.{name}": values for name, values in self.parts.items()}
         for name in {name: None for values in self.evaluations.values() for name in values}:
-            columns[name] = [self.evaluations.get(step, {}).get(name, math.nan) for step in steps]
+            columns[f"evaluated.{name}" if name in columns else name] = [
+                self.evaluations.get(step, {}).get(name, math.nan) for step in steps
+            ]
         return pandas.DataFrame(columns)
 
     def _add(self, total: float, parts: Mapping[str, float]) -> None:
@@ -246,8 +253,8 @@ def fit(
         name: for the bar and the history.
 
     Raises:
-        ValueError: data as `batches` refuses them, `clip` or `average` out of range, a learning rate beside an optimiser, or a
-            checkpoint of another run.
+        ValueError: data as `batches` refuses them, `clip`, `average` or `checkpoint_every` out of range, a learning rate beside an
+            optimiser, or a checkpoint of another run.
         TypeError: the loss returned something else.
         FloatingPointError: the loss became infinite or not a number.
     """
@@ -255,6 +262,8 @@ def fit(
     from lightning_fabric.strategies import DDPStrategy
 
     sizes = _sizes(data, batch_size)
+    if checkpoint_every < 1:
+        raise ValueError(f"checkpoint_every = {checkpoint_every} is no number of steps; give 1 or more, or checkpoint=None for none.")
     if not clip > 0:
         raise ValueError(f"clip = {clip} leaves no gradient; give a length above 0, such as 1.0, or math.inf for none.")
     if not 0 <= average <= 1:
@@ -289,7 +298,7 @@ def _train(
             tensor.data = tensor.data.to(memory_format=torch.channels_last)
     still = [module for module in model.modules() if not module.training and _frozen(module)]
     optimizer = make_optimizer(model.parameters())
-    highest = [group["lr"] for group in optimizer.param_groups]
+    highest = [float(group["lr"]) for group in optimizer.param_groups]
     if os.environ.get("FACELAB_SHAKE"):
         _shake(model, int(os.environ["FACELAB_SHAKE"]))
     if folder:
@@ -359,7 +368,7 @@ def _train(
             if averaged is not None and step >= round((1 - run["average"]) * run["steps"]):
                 averaged.update_parameters(model)
             losses = {"": value} | {part: torch.as_tensor(part_value) for part, part_value in parts.items()}
-            pending.append({part: tensor.detach().to(value.device, torch.float32) for part, tensor in losses.items()})
+            pending.append({part: tensor.detach().reshape(()).to(value.device, torch.float32) for part, tensor in losses.items()})
             history.learning_rate.append(rates[0])
             history.seconds.append(before + time.perf_counter() - start)
             if last and averaged is not None and averaged.n_averaged:
@@ -386,10 +395,10 @@ def _frozen(module: nn.Module) -> bool:
 def _total_and_parts(value: Any) -> tuple[Tensor, Parts]:
     """Of what a loss returned."""
     match (sum(value.values()), value) if isinstance(value, Mapping) else value:
-        case Tensor() as total:
-            return total, {}
-        case (Tensor() as total, Mapping() as parts):
-            return total, parts
+        case Tensor() as total if total.numel() == 1:
+            return total.reshape(()), {}
+        case (Tensor() as total, Mapping() as parts) if {part.numel() for part in (total, *map(torch.as_tensor, parts.values()))} == {1}:
+            return total.reshape(()), parts
     raise TypeError(f"The loss returned {value!r:.80}; it must be a scalar, a mapping of scalars (its parts), or (scalar, parts).")
 
 
@@ -487,15 +496,11 @@ def predict(
         read: takes from the model's output the tensor that is wanted, such as `lambda stages: stages[-1].landmarks[68]`.
         batch_size: images at a time.
     """
-    images = torch.as_tensor(images)
+    images = as_tensor(images)
     module = model if isinstance(model, nn.Module) else nn.Module()
-    training, device = module.training, next((parameter.device for parameter in module.parameters()), images.device)
-    module.eval()
-    try:
-        with torch.no_grad():
-            return torch.cat([read(model(part.to(device))).cpu() for part in images.split(batch_size)])
-    finally:
-        module.train(training)
+    device = next((parameter.device for parameter in module.parameters()), images.device)
+    with in_evaluation_mode(module), torch.no_grad():
+        return torch.cat([read(model(part.to(device))).cpu() for part in images.split(batch_size)])
 
 
 __all__: Sequence[str] = ["History", "Resumable", "batches", "fit", "fit_all", "predict"]

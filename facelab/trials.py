@@ -4,11 +4,12 @@ A rival differs from the others by what its declaration says and by nothing else
 under the same seeds, unless its own options say otherwise.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from operator import index
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex
 from urllib.parse import quote
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from facelab import claims
 from facelab.blocks import seeded
+from facelab.statistics import readable
 from facelab.training import History, Loss, fit, fit_all
 
 
@@ -58,7 +60,7 @@ class Scores(dict[str, np.ndarray]):
         """
         for name in (ours, baseline):
             if name not in self:
-                raise ValueError(f"There are no scores of {name!r}; there are those of {', '.join(self)}.")
+                raise ValueError(f"There are no scores of {name!r}; there are those of {', '.join(map(str, self))}.")
         one_seed = len(self[ours]) == len(self[baseline]) == 1
         pair = {side: self[name][0] if one_seed else self[name] for side, name in (("ours", ours), ("baseline", baseline))}
         return claims.claim(statement, **pair, **{**self.options, **options})
@@ -100,11 +102,13 @@ class Trials:
             options: as `Scores` takes them; `better` at least.
 
         Raises:
-            ValueError: `measure` gives other shapes for other networks, or no samples.
+            ValueError: no rival of that name; or `measure` gives other shapes for other networks, or no samples.
         """
+        if unknown := [name for name in names if name not in self.models]:
+            raise ValueError(f"There is no rival {unknown[0]!r}; choose among {', '.join(map(str, self.models))}.")
         chosen = {name: self.models[name] for name in names or self.models}
         with torch.no_grad():
-            found = {name: [np.asarray(measure(model)) for model in models] for name, models in chosen.items()}
+            found = {name: [np.asarray(readable(measure(model))) for model in models] for name, models in chosen.items()}
         shapes = {name: sorted({scores.shape for scores in each}) for name, each in found.items()}
         if len({shape for each in shapes.values() for shape in each}) != 1 or () in next(iter(shapes.values())):
             raise ValueError(f"The scores have the shapes {shapes}; every network needs one score for each of the same samples.")
@@ -112,10 +116,10 @@ class Trials:
 
 
 def train(
-    rivals: Mapping[str, Rival],
+    rivals: Mapping[Any, Rival],
     data: Any,
     *,
-    seeds: Sequence[int] = (0,),
+    seeds: Iterable[SupportsIndex] = (0,),
     workers: int = 2,
     checkpoint: str | Path | None = None,
     progress: bool = True,
@@ -139,21 +143,23 @@ def train(
     Raises:
         ValueError: no rival, no seed, a seed twice, or what `training.fit` refuses.
     """
-    if not rivals or not seeds or len(set(seeds)) < len(seeds):
-        raise ValueError(f"There are {len(rivals)} rivals and the seeds {list(seeds)}; give at least one rival, and seeds that differ.")
-    folders = {name: None if checkpoint is None else Path(checkpoint) / quote(name, safe=" ") for name in rivals}
+    numbers = [index(seed) for seed in seeds]  # of any array type
+    if not rivals or not numbers or len(set(numbers)) < len(numbers):
+        raise ValueError(f"There are {len(rivals)} rivals and the seeds {numbers}; give at least one rival, and seeds that differ.")
     jobs = {
-        (name, seed): partial(_train, name, rival, data, seed, folders[name], {**common, **rival.options})
+        (name, seed): partial(_train, str(name), rival, data, seed, checkpoint, {**common, **rival.options})
         for name, rival in rivals.items()
-        for seed in seeds
+        for seed in numbers
     }
     found = fit_all(jobs, workers, progress)
-    models = {name: [found[name, seed][0] for seed in seeds] for name in rivals}
-    return Trials(models, {name: [found[name, seed][1] for seed in seeds] for name in rivals}, tuple(seeds))
+    models = {name: [found[name, seed][0] for seed in numbers] for name in rivals}
+    return Trials(models, {name: [found[name, seed][1] for seed in numbers] for name in rivals}, tuple(numbers))
 
 
-def _train(name: str, rival: Rival, data: Any, seed: int, folder: Path | None, options: dict[str, Any]) -> tuple[nn.Module, History]:
+def _train(
+    name: str, rival: Rival, data: Any, seed: int, checkpoint: str | Path | None, options: dict[str, Any]
+) -> tuple[nn.Module, History]:
     with seeded(seed):
         model = rival.build()
-    kept = None if folder is None else folder / f"seed {seed}"
-    return model, fit(model, rival.loss, data, seed=seed, checkpoint=kept, name=name, **options)
+    folder = None if checkpoint is None else Path(checkpoint) / f"{quote(name, safe=' ')}, seed {seed}"
+    return model, fit(model, rival.loss, data, seed=seed, checkpoint=folder, name=name, **options)

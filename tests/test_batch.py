@@ -171,3 +171,28 @@ def test_faces_may_be_known_by_their_images_alone():
             need()
     with pytest.raises(ValueError, match="does not know expresion, but images, landmarks, identity;"):
         faces().tensors("expresion")
+
+
+def test_take_cuts_fields_of_any_kind():
+    taken = scans(depth=torch.arange(3)).take([2, 0])
+    assert taken.depth.tolist() == [2, 0] and scans(depth=["a", "b", "c"]).take([2, 0]).depth == ["c", "a"]
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (np.full((3, 8, 8, 3), 0.5, np.float32), "images are float32 of shape"),
+        (np.zeros((3, 3, 8, 8), np.uint8), r"of shape \(3, 3, 8, 8\); give"),
+        (np.zeros((3, 8, 8, 1), np.uint8), r"\(B,H,W\) if gray"),
+        (torch.zeros(3, 8, 8, dtype=torch.uint8), "give numpy's uint8"),
+        (np.zeros((4, 8, 8), np.uint8), "labels holds 3 samples and images 4"),
+    ],
+)
+def test_images_of_another_kind_and_fields_of_another_length_are_refused(images, message):
+    with pytest.raises(ValueError, match=message):
+        Scans(images, labels=np.arange(3))
+
+
+def test_texts_are_no_tensors():
+    with pytest.raises(ValueError, match="A field of <U1 is no tensor; number what is in it"):
+        replace(scans(), labels=np.array(["a", "b", "c"])).tensors("labels")

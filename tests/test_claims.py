@@ -1,5 +1,6 @@
 import json
 import math
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from facelab import claims, metrics, statistics
-from facelab.claims import Claim, ClaimNotMet, claim, record, relative_gain, require
+from facelab.claims import Claim, ClaimNotMet, claim, record, require
 
 
 def make(ours, baseline, **options):
@@ -47,7 +48,10 @@ def test_met_only_if_the_whole_interval_exceeds_the_margin():
 def test_unit_of_the_scores_does_not_matter(n, seed, factor):
     rng = np.random.default_rng(seed)
     ours, baseline = rng.gamma(4, 2, (2, n))
-    a, b = relative_gain(ours, baseline, better="lower"), relative_gain(ours * factor, baseline * factor, better="lower")
+    a, b = (
+        statistics.gain_interval(ours, baseline, better="lower"),
+        statistics.gain_interval(ours * factor, baseline * factor, better="lower"),
+    )
     np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
     assert a[1] <= a[0] <= a[2] or n < 5  # few values have skewed intervals, but they never miss their own estimate by much
 
@@ -75,7 +79,7 @@ def test_interval_covers_the_true_gain_19_times_in_20(monkeypatch, seeds, sample
             return level * face * own * (1 + chance) + rng.normal(0, 0.3, (seeds, samples))
 
         ours, baseline = scores(0.8), scores(1.0)
-        _, low, high = relative_gain(
+        _, low, high = statistics.gain_interval(
             ours.squeeze(0) if seeds == 1 else ours, baseline.squeeze(0) if seeds == 1 else baseline, better="lower"
         )
         hits += low <= 0.2 <= high
@@ -365,6 +369,7 @@ def test_parts_are_kept_with_the_claim(monkeypatch):
         (np.ones((5, 4, 2)), np.ones((5, 3, 2)), {}, r"ours has shape \(5, 4, 2\) and baseline \(5, 3, 2\)"),
         (np.ones((1, 4, 2)), np.ones((1, 4, 2)), {}, "ours has a single sample"),
         (np.zeros((5, 4, 2)), np.ones((5, 4, 2)), {}, "mean_iou is NaN; every item may be absent"),
+        (np.ones((5, 4, 2)), np.ones((5, 4, 2)), {"statistic": lambda sets: sets.sum((-3, -2, -1)) * math.inf}, "<lambda> is infinite"),
         (np.ones((5, 4, 2)), np.ones((5, 4, 2)), {"statistic": np.mean}, r"returns shape \(\) for sets .*reduce the last three axes"),
         (np.ones((5, 4, 2)), np.ones((5, 4, 2)), {"statistic": None}, "3 axes; give .* or a statistic of sets"),
         (np.ones((5, 4, 2)), np.ones((5, 4, 2)), {"gain": "both"}, "gain='both' is not known; use 'relative' or 'absolute'"),
@@ -373,3 +378,21 @@ def test_parts_are_kept_with_the_claim(monkeypatch):
 def test_parts_that_make_no_claim_are_refused(ours, baseline, options, message):
     with pytest.raises(ValueError, match=message):
         make(ours, baseline, **{"better": "higher", "statistic": metrics.mean_iou} | options)
+
+
+@pytest.mark.parametrize("kind", [lambda row: torch.tensor(row, requires_grad=True), lambda row: torch.tensor(row).bfloat16(), list])
+def test_one_row_per_seed_may_be_a_list_of_any_arrays(kind):
+    rows = np.random.default_rng(0).integers(1, 99, (2, 2, 20)).astype(np.float32)
+    expected = make(*rows, better="higher")
+    assert make([kind(row) for row in rows[0]], tuple(kind(row) for row in rows[1]), better="higher") == expected
+
+
+def test_a_masked_score_in_a_list_is_a_missing_one():
+    row = np.ma.masked_equal(np.arange(1.0, 9), 3)
+    with pytest.raises(ValueError, match="ours holds 2 values that are not finite"):
+        make([row, row], np.ones((2, 8)))
+
+
+def test_a_statistic_without_a_name_goes_by_its_kind():
+    sets = np.random.default_rng(0).random((5, 4, 2))
+    assert make(sets, sets + 1, statistic=partial(np.mean, axis=(-3, -2, -1))).statistic == "functools.partial"

@@ -3,17 +3,17 @@ import pytest
 import torch
 
 from facelab import lesson
-from facelab.claims import relative_gain
 from facelab.lesson import assert_close, check_answer, compare_with_paper, show_source
+from facelab.statistics import gain_interval
 
 
 def test_the_source_shown_is_the_source_there_is():
-    shown = show_source(relative_gain)
-    assert "def relative_gain(" in shown.code
-    assert shown.title == "facelab.claims.relative_gain"
-    assert "relative_gain" in shown._repr_html_()
+    shown = show_source(gain_interval)
+    assert "def gain_interval(" in shown.code
+    assert shown.title == "facelab.statistics.gain_interval"
+    assert "gain_interval" in shown._repr_html_()
     assert "<style" not in shown._repr_html_()
-    assert repr(shown).startswith("# facelab.claims.relative_gain\ndef relative_gain(")
+    assert repr(shown).startswith("# facelab.statistics.gain_interval\ndef gain_interval(")
     assert show_source(lesson.Source).code.startswith("class Source:")
     assert show_source(lesson.Source.__repr__).code.startswith("def __repr__")  # a method, without its indentation
 

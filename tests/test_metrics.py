@@ -193,3 +193,10 @@ def test_a_correlation_with_what_does_not_vary_has_no_value():
 def test_parts_that_cannot_be_made_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_no_samples_are_no_samples_and_bfloat16_is_a_number():
+    none = np.zeros((0, 4, 4), int)
+    assert metrics.confusions(none, none, 3).shape == (0, 3, 2)
+    x = torch.arange(8.0)
+    np.testing.assert_array_equal(metrics.moments(x.bfloat16(), x), metrics.moments(x, x))

@@ -159,6 +159,19 @@ def test_a_statistic_of_another_shape_or_without_a_value_is_refused(some_sets):
         gain_interval(*(0 * parts for parts in some_sets), better="higher", statistic=metrics.mean_iou)
 
 
+def test_sets_with_an_infinite_value_have_none():
+    """The reciprocal of a sum that is zero where no sample drawn is a one."""
+    parts = (np.arange(50) < 6).astype(float)[:, None, None]
+    with np.errstate(divide="ignore"):
+        _, low, high = gain_interval(parts, 2 * parts, better="lower", absolute=True, statistic=lambda sets: 1 / sets.sum((-3, -2, -1)))
+    assert np.isfinite([low, high]).all()
+
+
+def test_no_values_have_no_interval():
+    with pytest.raises(ValueError, match="no values"):
+        statistics.bootstrap_interval(np.array([]))
+
+
 def test_sets_without_a_value_are_left_out_if_they_are_few():
     """No sample that holds the unit is in (1 - held / n)^n of the resampled sets, about e^-held."""
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
@@ -161,7 +161,10 @@ def test_a_long_gradient_is_clipped():
     assert abs(moved(1.0) - fine) < 0.5 * abs(moved(float("inf")) - fine)  # unclipped, the steps after it are tiny
 
 
-@pytest.mark.parametrize(("options", "message"), [({"clip": 0.0}, "clip = 0.0"), ({"average": 1.5}, "average = 1.5")])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"clip": 0.0}, "clip = 0.0"), ({"average": 1.5}, "average = 1.5"), ({"checkpoint_every": 0}, "checkpoint_every = 0")],
+)
 def test_options_out_of_range_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         train(2, **options)
@@ -248,6 +251,7 @@ def test_a_step_is_the_same_whatever_happened_before_it():
         (torch.ones(3), 0, ValueError, "batch_size = 0"),
         ({}, 2, ValueError, "not empty"),
         ({"x": torch.ones(3), "names": ("a", "b", "c")}, 2, TypeError, "not 'a'"),
+        ({"x": torch.ones(3), "names": np.array(["a", "b", "c"])}, 2, TypeError, "array of <U1, which is no kind of number"),
     ],
 )
 def test_data_that_cannot_be_drawn_are_refused_at_once(data, batch_size, error, message):
@@ -303,6 +307,7 @@ def test_an_optimiser_of_ones_own_follows_the_schedule_from_its_own_rates():
         lambda parameters: torch.optim.SGD(parameters, lr=0.05),  # keeps nothing
         lambda parameters: torch.optim.NAdam([{"params": [parameter], "betas": (0.8, 0.9)} for parameter in parameters]),
         torch.optim.Adafactor,
+        lambda parameters: torch.optim.Adam(parameters, lr=torch.tensor(0.01)),
     ],
 )
 def test_every_optimiser_is_resumed_bit_for_bit(tmp_path, optimizer):
@@ -870,3 +875,78 @@ def test_predict_in_batches_without_gradients():
 
 def test_an_empty_history_has_an_empty_table():
     assert len(History()) == 0 and History().frame().empty
+
+
+@dataclass
+class Counted:
+    x: np.ndarray
+    count: int = field(init=False)
+
+    def __post_init__(self):
+        self.count = len(self.x)
+
+
+@pytest.mark.parametrize("x", [np.arange(9.0)[::-1], np.arange(9, dtype=">f4"), np.arange(18.0)[::2]])
+def test_arrays_that_torch_cannot_read_and_fields_that_a_class_computes(x):
+    _, batch, _ = next(iter(batches(Counted(x), 1, 4, progress=False)))
+    index = _batch_index(9, 4, 0, 0)
+    assert batch.x.tolist() == x[index.numpy()].tolist() and batch.count == 4
+
+
+def test_a_loss_of_one_number_is_a_scalar_and_of_several_is_refused():
+    def shaped(shape):
+        return lambda model, batch, generator: noisy_loss(model, batch, generator).expand(shape)
+
+    def fitted(loss):
+        return fit(small_model(), loss, line_data(), steps=3, batch_size=16, progress=False)
+
+    assert fitted(shaped((1, 1))).loss == fitted(noisy_loss).loss
+    part = fitted(lambda *arguments: (noisy_loss(*arguments), {"part": torch.ones(1)}))
+    assert part.parts == {"part": [1.0] * 3}
+    for wrong in (shaped((2,)), lambda *arguments: (noisy_loss(*arguments), {"part": torch.ones(3)})):
+        with pytest.raises(TypeError, match=r"The loss returned .*it must be a scalar"):
+            fitted(wrong)
+
+
+def test_an_evaluated_loss_does_not_hide_that_of_the_batches():
+    frame = train(4, evaluate=lambda model: {"loss": 7.0})[1].frame()
+    assert frame["evaluated.loss"].tolist()[-1] == 7.0 and frame["loss"].notna().all()
+
+
+def test_numbers_of_numpy_are_kept_like_others(tmp_path):
+    state = Resumable(tmp_path / "loop", {"model": small_model()}, {"seed": np.int64(1)})
+    state.record["losses"] = [np.float32(0.5), torch.tensor(2.0)]
+    state.save(0)
+    assert Resumable(tmp_path / "loop", {"model": small_model()}, {"seed": 1}).record == {"losses": [0.5, 2.0]}
+
+
+def test_what_else_is_in_the_folder_of_a_checkpoint_stays(tmp_path):
+    (tmp_path / "step-by-step").mkdir()
+    (tmp_path / "step-000001").mkdir()  # somebody's own: no checkpoint is without its run.json
+    train(4, checkpoint=tmp_path, checkpoint_every=2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000001", "step-000004", "step-by-step"]
+
+
+def test_a_checkpoint_that_cannot_be_kept_is_refused_before_the_first_step(tmp_path, monkeypatch):
+    def counted(*arguments):
+        calls.append(1)
+        return noisy_loss(*arguments)
+
+    def start(folder):
+        fit(small_model(), counted, line_data(), steps=4, batch_size=16, checkpoint=folder, progress=False)
+
+    calls: list = []
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"):
+        start(tmp_path / "file")
+    monkeypatch.setattr(os, "access", lambda *arguments: False)
+    with pytest.raises(PermissionError, match=r"Nothing can be written into the folder .*locked"):
+        start(tmp_path / "locked")
+    assert not calls
+
+
+def test_predict_leaves_every_part_in_its_mode():
+    model = small_model().train()
+    model[0].eval()
+    predict(model, line_data()[0].numpy()[::-1])
+    assert [module.training for module in model] == [False] + [True] * (len(model) - 1) and model.training

@@ -1,5 +1,7 @@
 """Rivals declared once: the same as training, scoring and comparing each by hand."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -19,6 +21,10 @@ def squared(model, batch, generator):
     return (model(batch["x"]) - batch["y"]).square().mean()
 
 
+def scaled(factor, model, batch, generator):
+    return factor * squared(model, batch, generator)
+
+
 def curved():
     return nn.Sequential(nn.Linear(1, 8), nn.Tanh(), nn.Linear(8, 1))
 
@@ -29,6 +35,7 @@ def straight():
 
 RIVALS = {"curved": Rival(curved, squared), "straight line": Rival(straight, squared, {"learning_rate": 5e-2})}
 OPTIONS = dict(steps=60, batch_size=20, learning_rate=2e-2, progress=False)
+ONE = dict(steps=2, batch_size=20, workers=1, progress=False)
 
 
 def errors(model):
@@ -113,7 +120,27 @@ def test_what_cannot_be_compared_is_refused(trials):
         trials.score(lambda model: errors(model).mean(), better="lower")
     with pytest.raises(ValueError, match="one score for each of the same samples"):
         trials.score(lambda model: errors(model)[: 10 + isinstance(model, nn.Linear)], better="lower")
+    with pytest.raises(ValueError, match="no rival 'round'; choose among curved, straight line"):
+        trials.score(errors, ["round"], better="lower")
     with pytest.raises(ValueError, match="seeds that differ"):
         train(RIVALS, DATA, seeds=(1, 1), **OPTIONS)
     with pytest.raises(ValueError, match="at least one rival"):
         train({}, DATA, **OPTIONS)
+
+
+def test_every_rival_has_a_folder_of_its_own_whatever_its_name(tmp_path):
+    """Nobody goes on with the weights of another one, and nothing is written elsewhere."""
+    kept = tmp_path / "kept"
+    losses = {name: partial(scaled, factor) for factor, name in enumerate(["", ".", "..", "a/b", 8], start=1)}
+    for _ in range(2):
+        made = train({name: Rival(straight, loss) for name, loss in losses.items()}, DATA, seeds=np.arange(1), checkpoint=kept, **ONE)
+        firsts = [histories[0].loss[0] for histories in made.histories.values()]
+        np.testing.assert_allclose(firsts, firsts[0] * np.arange(1, 6), rtol=1e-5)
+    assert list(tmp_path.iterdir()) == [kept] and len(list(kept.iterdir())) == 5
+
+
+def test_scores_may_be_tensors_of_any_precision(trials):
+    scores = trials.score(
+        lambda model: (model.weight.sum() if isinstance(model, nn.Linear) else 1) * torch.ones(4).bfloat16(), better="lower"
+    )
+    assert scores["curved"].dtype == np.float32

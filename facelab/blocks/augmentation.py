@@ -33,16 +33,23 @@ class Warp:
         """Images of the size the warp was drawn for, moved; border pixels are repeated outwards.
 
         Args:
-            images: any values.
+            images: any values, in any precision; half precision is moved in single.
             mode: "bilinear", or "nearest" for values that have no mean.
+
+        Raises:
+            TypeError: whole numbers, which would be rounded.
         """
+        if not images.is_floating_point():
+            raise TypeError(f"Images of {images.dtype} cannot be moved between pixels; give images.float() / 255, or masks as masks.")
         # grid_sample asks where each output pixel comes from, in units where the pixel centres span -1..1.
         half = self.centre.clamp(min=0.5)
         backward = torch.linalg.inv(self.matrix)
         shift = -(backward @ self.offset[..., None]) / half[:, None]
         theta = torch.cat([backward * half[None, None] / half[None, :, None], shift], dim=-1)
         grid = F.affine_grid(theta, list(images.shape), align_corners=True)
-        return F.grid_sample(images, grid, mode=mode, padding_mode="border", align_corners=True)
+        dtype = torch.promote_types(images.dtype, grid.dtype)
+        moved = F.grid_sample(images.to(dtype), grid.to(dtype), mode=mode, padding_mode="border", align_corners=True)
+        return moved.to(images.dtype)
 
     def landmarks(self, landmarks: Float[Tensor, "B K 2"], markup: Markup | None = None) -> Float[Tensor, "B K 2"]:
         """Points (x, y) in pixels, moved.
@@ -54,7 +61,8 @@ class Warp:
         if markup is not None:
             swap = torch.as_tensor(markup.flip, device=landmarks.device)
             landmarks = torch.where(self.mirrored[:, None, None], landmarks[:, swap], landmarks)
-        return (landmarks - self.centre) @ self.matrix.mT + self.centre + self.offset[:, None]
+        dtype = torch.promote_types(landmarks.dtype, self.matrix.dtype)
+        return (landmarks - self.centre).to(dtype) @ self.matrix.mT.to(dtype) + self.centre + self.offset[:, None]
 
     def masks(self, masks: Shaped[Tensor, "B *channels H W"]) -> Shaped[Tensor, "B *channels H W"]:
         """Classes (whole numbers) or masks (bool), moved: each pixel takes the value of its nearest one. Sides keep their names."""
@@ -135,7 +143,7 @@ def augment(
     def draw(low: float, high: float) -> Tensor:
         return _uniform(images, generator, low, high)
 
-    warp = draw_warp(images, generator, rotation=rotation, scale=scale, shift=shift, flip=flip)
+    warp, dtype = draw_warp(images, generator, rotation=rotation, scale=scale, shift=shift, flip=flip), images.dtype
     along = () if landmarks is None else (warp.landmarks(landmarks, markup),)
     along += () if masks is None else (warp.masks(masks),)
     images = warp.images(images)
@@ -147,6 +155,7 @@ def augment(
     if noise:
         grain = torch.randn(images.shape, generator=generator, device=images.device)
         images = (images + draw(0.0, noise)[:, None, None, None] * grain).clamp(0, 1)
+    images = images.to(dtype)
     return (images, *along) if along else images
 
 

@@ -12,9 +12,7 @@ Source: Arnaud, Dapogny, Bailly, "Tree-gated Deep Regressor Ensemble For Face Al
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import pairwise
-from math import log
 
 import torch
 import torch.nn.functional as F
@@ -109,15 +107,6 @@ def hard_leaf(logits: Float[Tensor, "B nodes"]) -> Int[Tensor, " B"]:
     return node - (logits.shape[1] + 1)
 
 
-def likeliest_leaf(logits: Float[Tensor, "B nodes"]) -> Int[Tensor, " B"]:
-    """Leaf with the highest probability.
-
-    Raises:
-        ValueError: the number of columns is no tree's.
-    """
-    return log_leaf_probabilities(logits).argmax(dim=1)
-
-
 def leaf_path(leaf: int, depth: int) -> list[int]:
     """Nodes from the root to a leaf, the leaf's own number in the heap last.
 
@@ -127,57 +116,6 @@ def leaf_path(leaf: int, depth: int) -> list[int]:
     if not 0 <= leaf < 2**depth:
         raise ValueError(f"leaf = {leaf}: a tree of depth {depth} has the leaves 0 to {2**depth - 1}.")
     return [(leaf + 2**depth) >> step for step in range(depth, -1, -1)]
-
-
-def usage(probabilities: Float[Tensor, "B leaves"]) -> Float[Tensor, " leaves"]:
-    """Mean probability of each leaf over the samples; 1 / leaves each where all are used alike."""
-    return probabilities.mean(dim=0)
-
-
-def routing_information(logits: Float[Tensor, "B nodes"]) -> tuple[float, float, float]:
-    """How a tree shares out samples, in bits: (entropy of the usage, mean entropy of a sample, their difference).
-
-    The first is the depth if all leaves are used alike, the second 0 if every sample goes to one leaf. The difference is the mutual
-    information between sample and leaf: what the gate knows.
-
-    Raises:
-        ValueError: the number of columns is no tree's.
-    """
-    log_probabilities = log_leaf_probabilities(logits.double())
-    probabilities = log_probabilities.exp()
-    mean = usage(probabilities)
-    of_usage = -torch.special.xlogy(mean, mean).sum() / log(2)
-    of_sample = -(probabilities * log_probabilities.clamp(min=-1e3)).sum(dim=1).mean() / log(2)
-    return of_usage.item(), of_sample.item(), (of_usage - of_sample).item()
-
-
-@dataclass(frozen=True)
-class NodeStatistics:
-    """What many samples do at the inner nodes of a tree, in heap order."""
-
-    reach: Float[Tensor, " nodes"]
-    """Mean probability to reach the node: 1 at the root."""
-    goes_left: Float[Tensor, " nodes"]
-    """Share that goes left of what reaches the node."""
-    entropy: Float[Tensor, " nodes"]
-    """Mean entropy of the decision over what reaches the node, bits: 0 decided, 1 undecided."""
-
-
-def node_statistics(logits: Float[Tensor, "B nodes"]) -> NodeStatistics:
-    """Reach, decision and doubt of every inner node over the samples; each sample counts as much as it reaches the node.
-
-    Raises:
-        ValueError: the number of columns is no tree's, or there is no sample.
-    """
-    if not len(logits):
-        raise ValueError("There is no sample to take statistics of; give at least one row of logits.")
-    precise = logits.double()
-    log_weights = log_reach(precise)[:, : logits.shape[1]]
-    weights = (log_weights - log_weights.amax(dim=0)).exp()  # relative, so that nodes nobody reaches have statistics too
-    weights = weights / weights.sum(dim=0)
-    left = precise.sigmoid()
-    doubt = -(left * F.logsigmoid(precise) + (-precise).sigmoid() * F.logsigmoid(-precise)) / log(2)
-    return NodeStatistics(log_weights.exp().mean(dim=0), (weights * left).sum(dim=0), (weights * doubt).sum(dim=0))
 
 
 class TreeGate(nn.Module):

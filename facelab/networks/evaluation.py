@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -17,6 +18,8 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
     elif isinstance(value, Mapping | list | tuple):
         for entry in value.values() if isinstance(value, Mapping) else value:
             yield from tensors_in(entry)
+    elif is_dataclass(value) and not isinstance(value, type):
+        yield from tensors_in([getattr(value, field.name) for field in fields(value)])
 
 
 @contextmanager
@@ -104,7 +107,7 @@ def answers(model: nn.Module, example: Tensor) -> list[Tensor]:
 
 def same_answers(first: list[Tensor], second: list[Tensor]) -> bool:
     """Whether they agree up to rounding; what is no number is the same as itself."""
-    return all(a.shape == b.shape and _agree(a, b) for a, b in zip(first, second, strict=True))
+    return len(first) == len(second) and all(a.shape == b.shape and _agree(a, b) for a, b in zip(first, second, strict=True))
 
 
 def _agree(first: Tensor, second: Tensor) -> bool:

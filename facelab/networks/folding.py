@@ -65,7 +65,7 @@ def folded(model: nn.Module, example: Tensor) -> nn.Module:
 
     def watch(name: str) -> Callable:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            if isinstance(module, NORMS) and id(inputs[0]) in made_by:
+            if isinstance(module, NORMS) and inputs and id(inputs[0]) in made_by:
                 pairs.append((made_by[id(inputs[0])], name))
             elif isinstance(module, LAYERS):
                 made_by[id(output)] = name

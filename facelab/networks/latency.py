@@ -40,7 +40,7 @@ def latency(
         name: Timer("model(example)", globals={"model": model, "example": example}, num_threads=threads) for name, model in networks.items()
     }
     taken: dict[str, list[float]] = {name: [] for name in networks}
-    with torch.inference_mode(), ExitStack() as stack:
+    with torch.no_grad(), ExitStack() as stack:  # what a network keeps of inference mode could not be trained with afterwards
         for model in networks.values():
             stack.enter_context(in_evaluation_mode(model))
         passes = {name: max(1, int(seconds / timer.timeit(1).mean)) for name, timer in timers.items()}  # timeit warms up by itself

@@ -20,6 +20,8 @@ def pruned(model: nn.Module, ratios: Mapping[str, float]) -> nn.Module:
     Raises:
         ValueError: there are batch norms, whose shift would stay.
     """
+    if wrong := {name: ratio for name, ratio in ratios.items() if not 0 <= ratio <= 1}:
+        raise ValueError(f"The ratios {wrong} are no shares of filters; give numbers from 0 to 1.")
     if norms_left := [name for name, module in model.named_modules() if isinstance(module, NORMS)]:
         raise ValueError(
             f"Behind a filter that is cut, the batch norm {norms_left[0]} would go on; fold it first (networks.folding.folded)."

@@ -142,3 +142,12 @@ def test_two_views_are_two_draws_of_one_image():
     assert first.shape == second.shape == images.shape and not torch.allclose(first, second, atol=0.05)
     assert torch.equal(first, augment(images, generator=generator(1), flip=0.0))
     assert torch.equal(two_views(images, generator(1), flip=0.0)[1], second)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_any_precision_is_moved_alike(dtype):
+    images, landmarks = spots(0)
+    expected, points = augment(images, landmarks, generator=generator(), noise=0.1)
+    moved, exact = augment(images.to(dtype), landmarks.double(), generator=generator(), noise=0.1)
+    assert moved.dtype == dtype and torch.allclose(moved.float(), expected, atol=0.03)
+    assert exact.dtype == torch.float64 and torch.allclose(exact.float(), points, atol=1e-3)

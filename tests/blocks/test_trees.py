@@ -13,11 +13,8 @@ from facelab.blocks.trees import (
     hard_leaf,
     leaf_path,
     leaf_probabilities,
-    likeliest_leaf,
     log_leaf_probabilities,
     log_reach,
-    node_statistics,
-    routing_information,
     tree_depth,
 )
 
@@ -132,7 +129,7 @@ def test_gradient_of_a_node_is_its_reach_times_the_difference_of_its_sides():
 def test_hard_routing_follows_the_likelier_side_and_may_miss_the_likeliest_leaf():
     logits = torch.tensor([[0.4, 0.0, -5.0]])  # a little to the left, where nothing is decided; on the right all is
     assert hard_leaf(logits).tolist() == [0]
-    assert likeliest_leaf(logits).tolist() == [3]
+    assert log_leaf_probabilities(logits).argmax(dim=1).tolist() == [3]
     assert leaf_probabilities(logits, hard=True).tolist() == [[1, 0, 0, 0]]
 
 
@@ -140,23 +137,13 @@ def test_hard_routing_follows_the_likelier_side_and_may_miss_the_likeliest_leaf(
 def test_sure_decisions_make_soft_and_hard_the_same(depth, seed):
     logits = decisions(depth, seed=seed).sign() * 60
     torch.testing.assert_close(leaf_probabilities(logits), leaf_probabilities(logits, hard=True))
-    assert torch.equal(hard_leaf(logits), likeliest_leaf(logits))
+    assert torch.equal(hard_leaf(logits), log_leaf_probabilities(logits).argmax(dim=1))
 
 
 def test_path_of_a_leaf():
     assert leaf_path(0, 3) == [1, 2, 4, 8] and leaf_path(5, 3) == [1, 3, 6, 13]
     with pytest.raises(ValueError, match="0 to 7"):
         leaf_path(8, 3)
-
-
-def test_information_of_a_routing_in_its_limits():
-    undecided = torch.zeros(4, 3)
-    assert routing_information(undecided) == pytest.approx((2, 2, 0))
-    shared_out = 60 * torch.tensor([[1.0, 1, 0], [1, -1, 0], [-1, 0, 1], [-1, 0, -1]])
-    assert routing_information(shared_out) == pytest.approx((2, 0, 2), abs=1e-6)
-    assert routing_information(torch.full((4, 3), 60.0)) == pytest.approx((0, 0, 0), abs=1e-6)
-    half = torch.tensor([[0.0, 60, 60]])
-    assert routing_information(half) == pytest.approx((1, 1, 0), abs=1e-6)
 
 
 @pytest.mark.parametrize("nodes", [0, 2, 6, 2**11 - 1])
@@ -201,18 +188,3 @@ def test_only_one_leaf_is_exact_and_ends_with_the_block():
     assert leaf_probabilities(gate.eval()(points)).max() < 1
     with pytest.raises(ValueError, match="0 to 15"), gate.only(16):
         pass
-
-
-def test_statistics_of_nodes_by_hand():
-    """Two samples: one decided to the left, one undecided at the root and decided to the right after it."""
-    statistics = node_statistics(torch.tensor([[80.0, 80, 80], [0, 0, -80]]))
-    assert statistics.reach.tolist() == pytest.approx([1, 0.75, 0.25])
-    assert statistics.goes_left.tolist() == pytest.approx([0.75, (1 + 0.5 * 0.5) / 1.5, 0], abs=1e-9)
-    assert statistics.entropy.tolist() == pytest.approx([0.5, 0.5 / 1.5, 0], abs=1e-9)
-
-
-def test_statistics_of_a_node_that_nobody_reaches():
-    statistics = node_statistics(torch.tensor([[5000.0, 0, 0], [5000.0, 0, 0]]))
-    assert statistics.reach.tolist() == [1, 1, 0] and statistics.entropy.tolist() == pytest.approx([0, 1, 1])
-    with pytest.raises(ValueError, match="at least one"):
-        node_statistics(torch.zeros(0, 3))

@@ -32,3 +32,17 @@ def test_it_is_asked_in_evaluation_mode_and_left_as_it_was():
 def test_nothing_to_measure_is_refused(networks):
     with pytest.raises(ValueError, match="give at least one of each"):
         latency(networks, torch.ones(1, 1), rounds=0)
+
+
+def test_a_network_that_keeps_something_can_be_trained_afterwards():
+    class Keeping(nn.Linear):
+        kept = None
+
+        def forward(self, x):
+            self.kept = torch.ones(3) if self.kept is None else self.kept
+            return super().forward(x) * self.kept
+
+    model = Keeping(3, 3)
+    latency({"it": model}, torch.ones(1, 3), rounds=1, seconds=0.0)
+    model(torch.ones(1, 3)).sum().backward()
+    assert model.weight.grad is not None

@@ -1,12 +1,16 @@
 """Layers, their cost, tied channels and folding, on networks counted by hand."""
 
+from dataclasses import dataclass
+
 import pytest
 import torch
 from torch import nn
 
 from facelab.blocks import seeded
+from facelab.networks.evaluation import answers
 from facelab.networks.folding import folded
 from facelab.networks.layers import layers, overlooked
+from facelab.networks.surgery import pruned
 from facelab.networks.ties import groups
 
 
@@ -103,3 +107,40 @@ def test_weights_outside_of_layers_are_named():
     rest = overlooked(model, layers(model, torch.randn(2, 3, 8)))
     assert {"self_attn.in_proj_weight", "self_attn.out_proj.weight"} <= set(rest)
     assert overlooked(nn.Linear(3, 3), layers(nn.Linear(3, 3), torch.randn(2, 3))) == []
+
+
+def test_answers_may_lie_in_a_dataclass_and_a_norm_may_be_called_by_keyword():
+    @dataclass
+    class Answer:
+        map: torch.Tensor
+
+    class Named(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.norm = nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2)
+
+        def forward(self, x):
+            return Answer(self.norm(input=self.layer(x)))
+
+    x = torch.rand(2, 1, 3, 3)
+    model = Named().eval()
+    assert torch.equal(answers(model, x)[0], model(x).map)
+    assert torch.allclose(folded(model, x)(x).map, model(x).map)
+
+
+def test_a_different_number_of_answers_is_a_different_answer():
+    class Growing(nn.Module):
+        calls = 0
+
+        def forward(self, x):
+            self.calls += 1
+            return [x] * self.calls
+
+    with pytest.raises(ValueError, match="Growing answers the same inputs differently each time"):
+        answers(Growing(), torch.ones(2, 1))
+
+
+@pytest.mark.parametrize("ratio", [-0.1, 50, float("nan")])
+def test_ratios_that_are_no_shares_are_refused(ratio):
+    with pytest.raises(ValueError, match="are no shares of filters; give numbers from 0 to 1"):
+        pruned(nn.Sequential(nn.Linear(3, 3)), {"0": ratio})
