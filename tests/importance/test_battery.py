@@ -1,0 +1,326 @@
+"""Any network through everything: each answer equals a plain loop, or is refused in one sentence, within ten seconds.
+
+`EXPECTED` is the table of what is equal and what is refused; `markdown` prints it.
+"""
+
+import copy
+import re
+import time
+from contextlib import ExitStack
+
+import numpy as np
+import pytest
+import torch
+from strangers import STRANGERS, Stranger
+from torch import Tensor, nn
+
+from facelab.importance.attribution import attribute
+from facelab.importance.criteria import criteria
+from facelab.importance.sensitivity import ablate_channels, measure_layers
+from facelab.networks.folding import folded
+from facelab.networks.perturbations import generator_of
+from facelab.networks.surgery import pruned, quantised, shrunk
+from facelab.networks.ties import groups
+
+SECONDS = 10
+
+
+# --- by hand ---
+
+
+def assert_close(found: Tensor, right: Tensor, what: str) -> None:
+    """Equal to 1e-5 of the largest number."""
+    found, right = (torch.as_tensor(part).detach().double() for part in (found, right))
+    assert found.shape == right.shape, f"{what}: {tuple(found.shape)} for {tuple(right.shape)}"
+    assert (found - right).abs().max() <= 1e-5 * max(float(right.abs().max()), 1e-3), f"{what}: {found} for {right}"
+
+
+def axis_of(module: nn.Module, output: Tensor) -> int:
+    """Where a module counts its channels."""
+    return output.ndim - 1 if isinstance(module, nn.Linear | nn.LayerNorm | nn.Embedding) else 1
+
+
+def silenced(model: nn.Module, places) -> ExitStack:
+    """Inside, these channels of these modules are zero."""
+    inside = ExitStack()
+    for name, channels in places.items():
+
+        def cut(module, given, output, channels=channels):
+            return output.index_fill(axis_of(module, output), torch.tensor(channels), 0)
+
+        inside.callback(model.get_submodule(name).register_forward_hook(cut).remove)
+    return inside
+
+
+def scores(case: Stranger, model: nn.Module | None = None) -> Tensor:
+    """Of every sample."""
+    with torch.no_grad():
+        return case.score((model or case.model)(case.inputs.clone()), case.targets).double()
+
+
+def asked(case: Stranger, inputs: Tensor) -> Tensor:
+    """What attribution explains."""
+    outputs = case.model(inputs)
+    return case.target(outputs) if callable(case.target) else outputs[:, case.target]
+
+
+def tensors(outputs) -> list[Tensor]:
+    """Of an output."""
+    return list(outputs.values()) if isinstance(outputs, dict) else [outputs]
+
+
+def assert_same_function(found: nn.Module, right: nn.Module, case: Stranger, what: str) -> None:
+    with torch.no_grad():
+        for a, b in zip(tensors(found(case.inputs.clone())), tensors(right(case.inputs.clone())), strict=True):
+            assert_close(a, b, what)
+
+
+def rounded(weight: Tensor, bits: int) -> Tensor:
+    """To whole steps of the largest weight / (2^(bits-1) - 1)."""
+    step = float(weight.abs().max()) / (2 ** (bits - 1) - 1)
+    return torch.from_numpy(np.rint(weight.double().numpy() / step) * step).to(weight)
+
+
+# --- what is asked: each compares with a loop ---
+
+
+def integrated(case: Stranger) -> None:
+    found = attribute(case.model, case.inputs, case.target, "integrated gradients", steps=10)
+    nodes, shares = np.polynomial.legendre.leggauss(10)
+    right = torch.zeros_like(case.inputs)
+    for i in range(len(case.inputs)):
+        x = case.inputs[i : i + 1]
+        for node, share in zip((nodes + 1) / 2, shares / 2, strict=True):
+            point = (node * x).requires_grad_()
+            right[i] += (share * x * torch.autograd.grad(asked(case, point).sum(), point)[0])[0]
+    assert_close(found.values, right, "integrated gradients")
+    assert_close(found.residual + asked(case, case.inputs) - asked(case, 0 * case.inputs), right.flatten(1).sum(1), "completeness")
+
+
+def parts(case: Stranger) -> None:
+    mask = torch.arange(case.inputs.shape[-1]) % 3
+    found = attribute(case.model, case.inputs, case.target, "part ablation", mask=mask).values
+    with torch.no_grad():
+        for part in range(3):
+            where = (mask == part).expand_as(case.inputs)
+            drop = asked(case, case.inputs) - asked(case, case.inputs.masked_fill(where, 0))
+            count = int(where[0].sum())
+            assert_close(found[where].view(len(drop), -1), (drop / count)[:, None].expand(-1, count), "part ablation")
+
+
+def channels_of_a_layer(case: Stranger) -> None:
+    name = case.layers[min(1, len(case.layers) - 1)] if case.layers else ""
+    module = case.model.get_submodule(name)
+    found = attribute(case.model, case.inputs, case.target, "channel ablation", layer=module).values
+    axis = axis_of(module, found)
+    with torch.no_grad():
+        for channel in range(found.shape[axis]):
+            drop = asked(case, case.inputs)
+            with silenced(case.model, {name: [channel]}):
+                drop = drop - asked(case, case.inputs)
+            assert_close(found.movedim(axis, 1)[:, channel].reshape(len(drop), -1).sum(1), drop, f"channel {channel} of {name}")
+
+
+def cheap_criteria(case: Stranger) -> None:
+    table = criteria(case.model, [(case.inputs, case.targets)], case.score, names=("fisher", "taylor", "gradient"))
+    weights = {name: case.model.get_submodule(name).weight.requires_grad_() for name in case.layers}
+    total = {name: torch.zeros_like(weight) for name, weight in weights.items()}
+    squares, gates = copy.deepcopy(total), {}
+    for i in range(len(case.inputs)):
+        with ExitStack() as inside:
+            gate = {}  # a factor of every channel, one for all calls of a layer
+
+            def scale(module, given, output, gate=gate):
+                axis = axis_of(module, output)
+                factor = gate.setdefault(module, torch.ones(output.shape[axis], dtype=output.dtype, requires_grad=True))
+                return output * factor.view([-1 if k == axis else 1 for k in range(output.ndim)])
+
+            for name in weights:
+                inside.callback(case.model.get_submodule(name).register_forward_hook(scale).remove)
+            score = case.score(case.model(case.inputs[i : i + 1]), case.targets[i : i + 1]).sum()
+        factors = {name: gate[case.model.get_submodule(name)] for name in weights}
+        slopes = torch.autograd.grad(score, [*weights.values(), *factors.values()], allow_unused=True, materialize_grads=True)
+        for k, name in enumerate(weights):
+            total[name] += slopes[k] / len(case.inputs)
+            squares[name] += slopes[k] ** 2 / len(case.inputs)
+            gates.setdefault(name, []).append(slopes[k + len(weights)])
+    assert set(table.layer) == set(case.layers)
+    for name, weight in weights.items():
+        rows = table[table.layer == name].sort_values("channel")
+        by_name = {(row.criterion, row.kind): rows[(rows.criterion == row.criterion) & (rows.kind == row.kind)] for row in rows.itertuples()}
+        weight, gate = weight.detach(), torch.stack(gates[name])
+        right = {
+            ("fisher", "layer"): (weight.var(correction=0) * squares[name].sum()).view(1),
+            ("taylor", "layer"): (weight * total[name]).abs().sum().view(1),
+            ("gradient", "layer"): total[name].norm().view(1),
+            ("taylor", "channel"): gate.abs().mean(0),
+            ("fisher", "channel"): gate.square().mean(0) / 2,
+        }
+        for key, values in right.items():
+            assert_close(torch.tensor(by_name[key].value.to_numpy()), values, f"{key} of {name}")
+
+
+def all_criteria(case: Stranger) -> None:
+    """Finite, of all layers and kinds."""
+    table = criteria(case.model, [(case.inputs, case.targets)], case.score, kinds=("layer", "channel", "neuron"), steps=2)
+    assert set(table.layer) == set(case.layers)
+
+
+def sensitivity(case: Stranger) -> None:
+    levels = {"noise": (1.0,), "quantisation": (3,), "pruning": (0.5,)}
+    table = measure_layers(
+        case.model, [(case.inputs, case.targets)], case.score, families=tuple(levels), levels=levels, draws=1, progress=False
+    )
+    assert set(table[table.family == "noise"].layer) == set(case.layers)
+    before = scores(case)
+    for row in table.itertuples():
+        changed, places = copy.deepcopy(case.model), {}
+        if row.family == "noise":
+            weight = changed.get_submodule(row.layer).weight
+            outputs_first = weight.data.transpose(0, 1) if transposed(changed.get_submodule(row.layer)) else weight.data
+            drawn = torch.randn(outputs_first.shape, generator=generator_of(0, row.layer, "noise", 1.0, 0)).to(weight)
+            drawn = drawn.transpose(0, 1) if outputs_first.shape != weight.shape or transposed(changed.get_submodule(row.layer)) else drawn
+            weight.data = weight.data + weight.data.std(correction=0) * drawn
+        elif row.family == "quantisation":
+            changed.get_submodule(row.layer).weight.data = rounded(changed.get_submodule(row.layer).weight.data, 3)
+        else:
+            for channel in weakest(changed, row.layer.split("+"), 0.5):
+                for name, positions in case.units[row.layer](channel).items():
+                    places[name] = places.get(name, []) + positions
+        with silenced(changed, places):
+            after = scores(case, changed)
+        assert_close(row.after, after.mean(), f"{row.family} of {row.layer}")
+        assert_close(row.before, before.mean(), "before")
+
+
+def transposed(module: nn.Module) -> bool:
+    return isinstance(module, nn.modules.conv._ConvTransposeNd)
+
+
+def filters(module: nn.Module) -> Tensor:
+    """(channels, weights of each): those of a grouped transposed convolution lie in blocks."""
+    weight = module.weight.detach()
+    if not transposed(module):
+        return weight.flatten(1)
+    return torch.cat([block.transpose(0, 1).flatten(1) for block in weight.chunk(module.groups)])
+
+
+def weakest(model: nn.Module, names: list[str], ratio: float) -> list[int]:
+    """Channels of the lowest norm over all of these layers; blocks of a grouped transposed convolution lose the same ones."""
+    modules = [model.get_submodule(name) for name in names]
+    norms = sum(filters(module).double().square().sum(1) for module in modules)
+    blocks = modules[0].groups if transposed(modules[0]) else 1
+    norms = norms.view(blocks, -1).sum(0)
+    lowest = norms.argsort()[: round(ratio * len(norms))].tolist()
+    return [block * len(norms) + channel for block in range(blocks) for channel in lowest]
+
+
+def channels(case: Stranger) -> None:
+    table = ablate_channels(case.model, [(case.inputs, case.targets)], case.score, progress=False)
+    assert set(table.layer) == set(case.units)
+    before = scores(case)
+    for row in table.itertuples():
+        with silenced(case.model, case.units[row.layer](row.channel)):
+            after = scores(case)
+        assert_close(row.after, after.mean(), f"channel {row.channel} of {row.layer}")
+        assert_close(row.before, before.mean(), "before")
+
+
+def ties(case: Stranger) -> None:
+    expected: list[set[str]] = []
+    for name in case.units:
+        together = set(name.split("+"))
+        for other in [group for group in expected if group & together]:
+            together |= other
+            expected.remove(other)
+        expected.append(together)
+    found = groups(case.model, case.inputs)
+    assert sorted(map(sorted, found.values())) == sorted(map(sorted, expected)) and list(found) == ["+".join(names) for names in found.values()]
+
+
+def folding(case: Stranger) -> None:
+    before = {name: value.clone() for name, value in case.model.state_dict().items()}
+    assert_same_function(folded(case.model, case.inputs), case.model, case, "folded")
+    assert all(torch.equal(value, before[name]) for name, value in case.model.state_dict().items())
+
+
+def rounding(case: Stranger) -> None:
+    found = quantised(case.model, {name: 3 for name in case.layers} or {"": 3})
+    right = copy.deepcopy(case.model)
+    for name in case.layers:
+        right.get_submodule(name).weight.data = rounded(right.get_submodule(name).weight.data.float(), 3).to(right.get_submodule(name).weight)
+    assert_same_function(found, right, case, "quantised")
+
+
+def pruning(case: Stranger) -> None:
+    right, ratios = halved(case)
+    with right:
+        assert_same_function(pruned(case.model, ratios), case.model, case, "pruned")
+
+
+def shrinking(case: Stranger) -> None:
+    right, ratios = halved(case)
+    found = shrunk(case.model, ratios, case.inputs)
+    assert sum(p.numel() for p in found.parameters()) < sum(p.numel() for p in case.model.parameters())
+    with right:
+        assert_same_function(found, case.model, case, "shrunk")
+
+
+def halved(case: Stranger) -> tuple[ExitStack, dict[str, float]]:
+    """Half of the first group's channels: silenced by hand, and as ratios."""
+    case.model = folded(case.model, case.inputs)
+    name = next(iter(groups(case.model, case.inputs)))
+    places: dict[str, list[int]] = {}
+    for channel in weakest(case.model, name.split("+"), 0.5):
+        for part, positions in case.units[name](channel).items():
+            places[part] = places.get(part, []) + positions
+    return silenced(case.model, places), {name: 0.5}
+
+
+ASKED = {
+    "integrated gradients": integrated,
+    "part ablation": parts,
+    "channel ablation": channels_of_a_layer,
+    "criteria": cheap_criteria,
+    "all criteria": all_criteria,
+    "sensitivity": sensitivity,
+    "channels": channels,
+    "ties": ties,
+    "folding": folding,
+    "rounding": rounding,
+    "pruning": pruning,
+    "shrinking": shrinking,
+}
+
+
+def outcome(network: str, operation: str) -> tuple[str, str]:
+    """ "equal", or "refused" and why.
+
+    Raises:
+        AssertionError: another answer than the loop's, no sentence, or too late.
+    """
+    case = STRANGERS[network]()
+    started = time.process_time()
+    try:
+        ASKED[operation](case)
+        said = ("equal", "")
+    except (ValueError, TypeError) as error:
+        said = ("refused", str(error))
+        assert re.fullmatch(r"[A-Z][^\n]{20,300}\.", said[1]), f"no sentence: {error!r}"
+        assert not re.search(r"forward\(\)|aten|Expected |tensor\b.*must match", said[1]), f"internals: {error!r}"
+    assert time.process_time() - started < SECONDS
+    return said
+
+
+def markdown() -> str:
+    """The table of all outcomes, as it is."""
+    rows = ["| network | " + " | ".join(ASKED) + " |", "| --- " * (len(ASKED) + 1) + "|"]
+    for network in STRANGERS:
+        cells = []
+        for operation in ASKED:
+            try:
+                cells.append(outcome(network, operation)[0])
+            except Exception as error:
+                cells.append(f"**{type(error).__name__}**")
+        rows.append(f"| {network} | " + " | ".join(cells) + " |")
+    return "\n".join(rows) + "\n"
