@@ -393,7 +393,7 @@ def normed(norm: nn.Module, *behind: str) -> Stranger:
 stranger("synchronised norm")(lambda: normed(nn.SyncBatchNorm(4), "norm"))
 stranger("frozen norm")(lambda: normed(FrozenNorm(4), "norm"))
 stranger("group norm")(lambda: normed(nn.GroupNorm(2, 4)))
-stranger("norm of the batch")(lambda: normed(nn.BatchNorm2d(4, track_running_stats=False)))
+stranger("norm of the batch")(lambda: normed(nn.BatchNorm2d(4, track_running_stats=False), "norm"))
 
 
 @stranger("layer norm")
