@@ -27,9 +27,9 @@ from facelab.networks.layers import LAYERS, channel_axis, outputs_of
 # what maps a channel of zeros to a channel of zeros, and looks at no other channel
 ELEMENTWISE: set = {
     *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish, nn.Tanh, nn.Identity),
-    *(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d),
+    *(nn.PReLU, nn.RReLU, F.rrelu, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d),
     *(F.relu, torch.relu, F.relu6, F.leaky_relu, F.elu, F.gelu, F.silu, F.mish, F.hardswish, F.tanh, torch.tanh, F.dropout, F.dropout2d),
-    *("relu", "tanh", "contiguous", "clone"),
+    *("relu", "tanh", "contiguous", "clone", "detach", "float", "double", "half", "bfloat16", "to", "type"),
 }
 SPATIAL: set = {
     *(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d),
@@ -60,8 +60,8 @@ APART: set = {
         F.selu,
         F.celu,
     ),
-    *(F.threshold, torch.clamp, torch.exp, torch.log1p, torch.abs, torch.square, torch.sqrt, torch.sin, torch.cos),
-    *("sigmoid", "clamp", "clip", "exp", "abs", "square", "sqrt", "sin", "cos"),
+    *(F.threshold, torch.clamp, torch.exp, torch.log1p, torch.abs, torch.square, torch.sqrt, torch.sin, torch.cos, operator.pow, torch.pow),
+    *("sigmoid", "pow", "clamp", "clip", "exp", "abs", "square", "sqrt", "sin", "cos"),
 }
 # what only moves entries
 MOVES: set = FLATTEN | {
@@ -360,6 +360,8 @@ class Labels:
         if isinstance(module, NORMS) and inputs:
             behind = source or self.behind.get(inputs[0])
             return behind if behind is not None and behind[0] == 1 else None
+        if what in (torch.prelu, F.prelu):
+            return source
         if source is None or len(inputs) != 1:
             return None
         axis, labels = source

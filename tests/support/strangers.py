@@ -460,7 +460,9 @@ def heads():
         unused = net.aside(h)  # noqa: F841
         return net.head(h.mean((2, 3))) + net.other(h.amax((2, 3)))
 
-    found = image_net(does, None, {"head+other": same("head", "other")}, stem=conv(3), aside=conv(), head=head(), other=head(), spare=head())
+    found = image_net(
+        does, None, {"head+other": same("head", "other")}, stem=conv(3), aside=conv(), head=head(), other=head(), spare=head()
+    )
     found.idle = ("spare",)
     return found
 

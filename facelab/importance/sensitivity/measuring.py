@@ -23,6 +23,7 @@ from jaxtyping import Float
 from scipy.stats import rankdata
 from torch import Tensor, nn
 
+from facelab.blocks.digests import digest, digest_of_network
 from facelab.importance.scores import Loader, Score, one_per_sample, pairs, scored, unit_of
 from facelab.importance.sensitivity.incremental import Incremental, NotTraceable
 from facelab.importance.sensitivity.plain import Plain
@@ -274,12 +275,12 @@ class _Sweep:
             log.warning("Not looked at, as they belong to no convolution or linear layer that runs: %s.", ", ".join(rest))
         self.items: list[Item] = items(self.network)
         self.chunk = max(1, min(MOST_SAMPLES, KEPT_BYTES // self.network.bytes_per_sample))
-        self.digests = [_digest(*batch) for batch in _chunks(loader, self.chunk)]
+        self.digests = [digest(*batch) for batch in _chunks(loader, self.chunk)]
 
     def chunks(self) -> Iterator[tuple[Tensor, Tensor]]:
         """The samples, which must be the same as when they were counted."""
-        for digest, batch in zip(self.digests, _chunks(self.loader, self.chunk), strict=True):
-            if _digest(*batch) != digest:
+        for expected, batch in zip(self.digests, _chunks(self.loader, self.chunk), strict=True):
+            if digest(*batch) != expected:
                 raise ValueError("The loader gives other samples each time it is walked through; make one with shuffle=False.")
             yield batch
 
@@ -346,11 +347,8 @@ class _Sweep:
 
     def _identity(self) -> dict[str, Any]:
         """What results depend on."""
-        weights = hashlib.sha256(repr(self.model).encode())
-        for name, tensor in self.model.state_dict().items():
-            weights.update(name.encode() + _bytes(tensor))
         return {
-            "weights": weights.hexdigest()[:16],
+            "weights": digest_of_network(self.model)[:16],
             "data": hashlib.sha256("".join(self.digests).encode()).hexdigest()[:16],
             "score": getattr(self.score, "__qualname__", type(self.score).__name__),
             "answers": self._answers(),
@@ -362,7 +360,7 @@ class _Sweep:
         """The first samples' scores: what the weights and the name of the score do not tell (a slope, what a closure holds)."""
         inputs, targets = next(self.chunks())
         with torch.no_grad():
-            scores = one_per_sample(self.score(self.network.keep(inputs[:8]), targets[:8]), inputs[:8])
+            scores = scored(self.score, self.network.keep(inputs[:8]), targets[:8], inputs[:8])
         return " ".join(f"{score:.4g}" for score in scores.tolist())
 
     # --- tables ---
@@ -435,17 +433,6 @@ def _chunks(loader: Loader, size: int) -> Iterator[tuple[Tensor, Tensor]]:
             held = [(inputs[size:], targets[size:])] if len(inputs) > size else []
     if held:
         yield torch.cat([inputs for inputs, _ in held]), torch.cat([targets for _, targets in held])
-
-
-def _bytes(tensor: Tensor) -> bytes:
-    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
-
-
-def _digest(*tensors: Tensor) -> str:
-    digest = hashlib.sha256()
-    for tensor in tensors:
-        digest.update(repr((tuple(tensor.shape), tensor.dtype)).encode() + _bytes(tensor))
-    return digest.hexdigest()
 
 
 def _pickled(model: nn.Module, *others: Any) -> bytes:
