@@ -96,25 +96,27 @@ def shrunk(model: nn.Module, ratios: Mapping[str, float], example: Tensor) -> nn
     calls = [(str(node.target), node) for node in found if node.op == "call_module"]
     labels = {name: found[node][1] for name, node in calls if isinstance(result.get_submodule(name), LAYERS)}
     alive = {label for name in labels for label in labels[name][~_silent(result.get_submodule(name))]}
-    dead = {label for group in ratios for name in group.split("+") for label in labels[name]} - alive
+    asked = {name for group in ratios for name in group.split("+")}
+    silent = {label for name in asked & set(labels) for label in labels[name][_silent(result.get_submodule(name))]}
+    same, dead = asked <= set(labels) and not silent & alive, silent - alive
     for there in labels.values():
         dead -= set(there) if dead.issuperset(there) else set()  # a layer keeps its channels rather than none
     kept: dict[str, tuple] = {}
     for name, node in calls:
         if name in labels and name not in kept:
-            before, module = found.get(node.all_input_nodes[0]), result.get_submodule(name)
+            module, before = result.get_submodule(name), found.get(node.all_input_nodes[0], (1, np.array([])))[1]
             wide = module.weight.shape[0 if isinstance(module, TRANSPOSED) else 1]  # type: ignore[union-attr, index]
-            ours = before is not None and len(before[1]) == wide
-            kept[name] = ~np.isin(labels[name], list(dead)), ~np.isin(before[1], list(dead)) if ours else np.ones(wide, bool)
+            read = before if len(before) == wide else np.full(wide, -1)
+            kept[name] = ~np.isin(labels[name], list(dead)), ~np.isin(read, list(dead))
     for name, (outputs, inputs) in kept.items():
         _cut(result.get_submodule(name), torch.as_tensor(outputs), torch.as_tensor(inputs))
     try:
         with torch.no_grad():
-            same = same_answers(list(tensors_in(recorded.output)), list(tensors_in(result(example.clone()))))
+            same = same and same_answers(list(tensors_in(recorded.output)), list(tensors_in(result(example.clone()))))
     except Exception:  # whatever the user's forward says about other sizes
         same = False
     if not same:
-        advice = "a norm, the output, groups or a size in its code count on them; take pruned"
+        advice = "a norm, the output, groups or a size in its code count on them, or they are tied to others; take pruned"
         raise ValueError(f"Channels of {', '.join(ratios)} cannot be cut out of {type(model).__name__}: {advice}.")
     return result
 

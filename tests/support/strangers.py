@@ -5,7 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
+import torch.fx
 import torch.nn.functional as F
+import torch.utils.checkpoint
 from torch import Tensor, nn
 
 from facelab.importance.scores import log_likelihood
@@ -32,6 +34,7 @@ class Stranger:
         idle: layers that never run.
         target: what attribution explains.
         score: of the sweeps and criteria.
+        channels: axis of the inputs that counts them.
     """
 
     model: nn.Module
@@ -41,6 +44,7 @@ class Stranger:
     idle: tuple[str, ...] = ()
     target: int | Callable = 0
     score: Callable = log_likelihood
+    channels: int = 1
 
     @property
     def layers(self) -> list[str]:
@@ -111,6 +115,13 @@ def image_net(does: Callable, inputs: Tensor | None = None, ties=None, **layers:
     """A classifier of images."""
     inputs = images() if inputs is None else inputs
     return Stranger(Net(does, **layers), inputs, labels(), ties or {})
+
+
+def token_net(does: Callable, steps: int, width: int, ties=None, **layers: nn.Module) -> Stranger:
+    """A classifier of sequences of tokens (samples, steps, width)."""
+    found = image_net(does, images(steps, width), ties, **layers)
+    found.channels = 2
+    return found
 
 
 def conv(inputs: int = 4, outputs: int = 4, side: int = 3, **options) -> nn.Conv2d:
@@ -244,6 +255,14 @@ def signals():
     return image_net(does, images(2, 12), ties, **layers)
 
 
+@stranger("1-D, turned")
+def turned():
+    def does(net, x):
+        return net.head(net.first(x.transpose(1, 2)).relu().amax(2))
+
+    return token_net(does, 5, 5, first=nn.Conv1d(5, 4, 3), head=head())  # as many steps as channels
+
+
 @stranger("3-D")
 def volumes():
     def does(net, x):
@@ -260,7 +279,7 @@ def recurrent():
         return net.head(net.hidden(net.lstm(net.embed(x))[0][:, -1]).relu())
 
     layers = dict(embed=nn.Linear(3, 5), lstm=nn.LSTM(5, 4, batch_first=True), hidden=nn.Linear(4, 5), head=head(5))
-    return image_net(does, images(7, 3), **layers)
+    return token_net(does, 7, 3, **layers)
 
 
 @stranger("GRU, steps first")
@@ -269,7 +288,7 @@ def steps_first():
         return net.head(net.hidden(net.gru(net.embed(x.transpose(0, 1)))[0]).relu()[-1])
 
     layers = dict(embed=nn.Linear(3, 5), gru=nn.GRU(5, 4), hidden=nn.Linear(4, 5), head=head(5))
-    return image_net(does, images(SAMPLES, 3), **layers)  # as many steps as samples
+    return token_net(does, SAMPLES, 3, **layers)  # as many steps as samples
 
 
 @stranger("transformer encoder")
@@ -279,7 +298,7 @@ def transformer():
 
     layer = nn.TransformerEncoderLayer(8, 2, 12, batch_first=True)
     encoder = nn.TransformerEncoder(layer, 1, enable_nested_tensor=False)
-    found = image_net(does, images(5, 3), embed=nn.Linear(3, 8), encoder=encoder, head=head(8))
+    found = token_net(does, 5, 3, embed=nn.Linear(3, 8), encoder=encoder, head=head(8))
     found.idle = ("encoder.layers.0.self_attn.out_proj",)  # attention reads its weight, the layer itself does not run
     return found
 
@@ -302,7 +321,7 @@ def rotary():
 
     ties = {"embed+out": same("embed", "out")}
     layers = dict(embed=nn.Linear(3, 8), norm=nn.LayerNorm(8), three=nn.Linear(8, 24), out=nn.Linear(8, 8), head=head(8))
-    return image_net(does, images(5, 3), ties, **layers)
+    return token_net(does, 5, 3, ties, **layers)
 
 
 @stranger("embedding")
@@ -404,7 +423,7 @@ def layer_normed():
 
     ties = {"embed+narrow": same("embed", "narrow")}
     layers = dict(embed=nn.Linear(3, 4), norm=nn.LayerNorm(4), wide=nn.Linear(4, 6), narrow=nn.Linear(6, 4), head=head())
-    return image_net(does, images(5, 3), ties, **layers)
+    return token_net(does, 5, 3, ties, **layers)
 
 
 @stranger("PReLU")
@@ -614,6 +633,71 @@ def parallel():
 @stranger("a layer that is the model")
 def alone():
     return Stranger(nn.Linear(4, CLASSES), images(4), labels())
+
+
+@stranger("two norms in a row")
+def twice_normed():
+    def does(net, x):
+        return net.head(net.second(net.norm2(net.norm(net.first(x)))).relu().mean((2, 3)))
+
+    norms = dict(norm=nn.BatchNorm2d(4), norm2=nn.BatchNorm2d(4))
+    return image_net(does, None, {"first": same("first", "norm", "norm2")}, first=conv(3), second=conv(), head=head(), **norms)
+
+
+class LowRank(nn.Linear):
+    """A layer with another two in it, as fine-tuning adds them."""
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__(inputs, outputs)
+        self.down, self.up = nn.Linear(inputs, 2, bias=False), nn.Linear(2, outputs, bias=False)
+
+    def forward(self, x):
+        return super().forward(x) + self.up(self.down(x))
+
+
+@stranger("low-rank adapters")
+def adapted():
+    def does(net, x):
+        return net.head(net.hidden(x).relu())
+
+    return image_net(does, images(5), hidden=LowRank(5, 4), head=head())
+
+
+@stranger("checkpointed")
+def checkpointed():
+    def does(net, x):
+        h = net.stem(x).relu()
+        return net.head((h + torch.utils.checkpoint.checkpoint(net.first, h, use_reentrant=False)).mean((2, 3)))
+
+    return image_net(does, None, {"stem+first": same("stem", "first")}, stem=conv(3), first=conv(), head=head())
+
+
+@stranger("channels last")
+def channels_last():
+    def does(net, x):
+        return net.head(net.stem(x.permute(0, 3, 1, 2)).relu().mean((2, 3)))
+
+    found = image_net(does, images(6, 5, 3), stem=conv(3), head=head())
+    found.channels = 3
+    return found
+
+
+@stranger("traced by torch.fx")
+def graph():
+    found = residual()
+    found.model = torch.fx.symbolic_trace(found.model)
+    return found
+
+
+@stranger("maxima and quotients")
+def quotients():
+    def does(net, x):
+        h = net.stem(x)
+        h = net.norm(torch.maximum(net.first(h), net.second(h)) / 2)
+        return net.head(h.amax((2, 3)) / (1 + h.abs().amax((2, 3))))
+
+    ties = {"first+second": same("first", "second", "norm")}
+    return image_net(does, None, ties, stem=conv(3), first=conv(), second=conv(), norm=nn.BatchNorm2d(4), head=head())
 
 
 @stranger("instance norm")

@@ -195,7 +195,8 @@ def _pruned_together(network: Incremental | Plain) -> list[tuple[str, ...]]:
         if all(channels[layer] == len(units) for layer in layers)
         and all({unit.members[layer] for layer in unit.layers} == {(unit.channel,)} for unit in units)
     }
-    bound = {name for layers in tied if len(layers) > 1 for name in layers}
+    several = (unit for units in tied.values() for unit in units if sum(map(len, (unit.members[name] for name in unit.layers))) > 1)
+    bound = {name for unit in several for name in unit.layers}
     alone = {(name,): None for name in channels if name not in bound and (name,) not in together}
     if left := sorted(bound.difference(*together)):
         log.warning("Not pruned: %s; their channels are tied, but not one to one.", ", ".join(left))
