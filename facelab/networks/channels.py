@@ -150,7 +150,7 @@ class Recorder(TorchFunctionMode):
         hooks: list[Any] = []
         for name, module in model.named_modules():
             torchs = type(module).__module__.startswith("torch.nn.") and not any(isinstance(part, LAYERS) for part in module.modules())
-            if isinstance(module, LAYERS + NORMS) or (torchs and not isinstance(module, nn.Sequential | nn.DataParallel)):
+            if isinstance(module, LAYERS + NORMS) or (torchs and not isinstance(module, nn.Sequential)):
                 hooks += [module.register_forward_pre_hook(self._enter), module.register_forward_hook(self._leave(name), with_kwargs=True)]
         try:
             with torch.no_grad(), self:

@@ -73,10 +73,7 @@ def layers(model: nn.Module, example: Tensor) -> list[Layer]:
             outputs.setdefault(name, output)
             if not inputs:
                 raise ValueError(f"The layer {name} is called by keyword; call it with its input as first argument.")
-            # every weight meets every place of the grid on its output side (input side if transposed) once
-            grid = inputs[0] if isinstance(module, TRANSPOSED) else output
-            places = grid[0, 0].numel() if not isinstance(module, nn.Linear) else output[0].numel() // output.shape[-1]
-            multiplies[name] = multiplies.get(name, 0) + module.weight.numel() * places  # type: ignore[operator, union-attr]
+            multiplies[name] = multiplies.get(name, 0) + multiplies_of(module, inputs[0], output)
 
         return hook
 
@@ -93,6 +90,14 @@ def layers(model: nn.Module, example: Tensor) -> list[Layer]:
     if not outputs:
         raise ValueError(f"No convolution or linear layer runs in {type(model).__name__}; importance of layers needs at least one.")
     return [_describe(name, modules[name], depth, multiplies[name], outputs[name]) for depth, name in enumerate(outputs, start=1)]
+
+
+def multiplies_of(module: nn.Module, given: Tensor, output: Tensor) -> int:
+    """Multiplications for one sample in one call of a layer."""
+    # every weight meets every place of the grid on its output side (input side if transposed) once
+    grid = given if isinstance(module, TRANSPOSED) else output
+    places = grid[0, 0].numel() if not isinstance(module, nn.Linear) else output[0].numel() // output.shape[-1]
+    return module.weight.numel() * places  # type: ignore[operator, union-attr]
 
 
 def layer_of(model: nn.Module, name: str) -> nn.Module:

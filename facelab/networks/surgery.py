@@ -1,7 +1,6 @@
 """Networks with filters cut out, weights rounded or bits flipped: copies, never the network itself."""
 
 from collections.abc import Collection, Mapping
-from functools import partial
 
 import numpy as np
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 from facelab.networks.channels import Labels, Recorder, is_depthwise
 from facelab.networks.evaluation import copied, require_batch, require_hooks, require_precision, same_answers, tensors_in
 from facelab.networks.folding import NORMS
-from facelab.networks.layers import LAYERS, TRANSPOSED, channel_axis, layer_of, layers, outputs_of
+from facelab.networks.layers import LAYERS, TRANSPOSED, channel_axis, layer_of, layers, multiplies_of, outputs_of
 from facelab.networks.perturbations import bit_swaps, generator_of, quantisation
 
 
@@ -55,26 +54,25 @@ def multiplies_left(model: nn.Module, example: Tensor) -> int:
     A copy whose weights are 0 where they were and else positive, without biases, shows what anything can reach.
     """
     probe = copied(model).eval().double()
-    found = {layer.name: layer.multiplies for layer in layers(model, example)}
     total = 0.0
 
-    def count(name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         nonlocal total
         shares = []
         for value in (inputs[0], output):
             axis = value.ndim - 1 if isinstance(module, nn.Linear) else 1
             shares.append(float((value.movedim(axis, 0).flatten(1) != 0).any(dim=1).double().mean()))
-        total += found[name] * (shares[1] if getattr(module, "groups", 1) > 1 else shares[0] * shares[1])
+        total += multiplies_of(module, inputs[0], output) * (shares[1] if getattr(module, "groups", 1) > 1 else shares[0] * shares[1])
 
-    for name in found:
-        module = probe.get_submodule(name)
+    for layer in layers(model, example):
+        module = probe.get_submodule(layer.name)
         weight = (module.weight.data != 0).double()  # type: ignore[operator]
         module.weight.data = weight / weight.numel() * len(weight)  # about means, so that nothing overflows
         if module.bias is not None:
             module.bias.data.zero_()  # type: ignore[operator, union-attr]
-        module.register_forward_hook(partial(count, name))
+        module.register_forward_hook(count)
     with torch.no_grad():
-        probe(torch.ones_like(example[:1], dtype=torch.float64))
+        probe(torch.ones_like(example[:1], dtype=torch.float64 if example.is_floating_point() else None))
     return round(total)
 
 

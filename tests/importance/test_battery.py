@@ -339,64 +339,64 @@ ASKED = {
 
 
 EXPECTED = """
-residual                       = = = = = = = = = = = = =
-pre-activation, in place       x = = = x x = = = x = x x
-in place on a shortcut         x x x x x x = = = = = = =
-squeeze-excitation             = = = = = = = = = = = = x
-depthwise                      = = = = = = = = = = = = =
-depthwise, two each            = = = = = = = = = = = = x
-grouped                        = = = = = = = = = = = = x
-shuffled channels              = = = = = = = = = = = = x
-transposed                     = = = = = = = = = = = = =
-transposed, grouped            = = = = = = = = = = = = x
-1-D                            = = = = = = = = = = = = =
-1-D, turned                    = = = = = = = = = = = = x
-3-D                            = = = = = = = = = = = = =
-LSTM                           = = = = = = = = = = = = x
-GRU, steps first               = = = x x x = = = = = = x
-transformer encoder            = = = = = = = = = = = = x
-rotary attention               = = = = = = = = = = = = x
-embedding                      x = x = = = = = = = = = x
-siamese                        = = = = = = = = = = = = =
-one head, two scales           = = = x x x = = = = = = =
-tied decoder                   = = x = x x = = = = = = =
-one weight, two layers         = = x = x x x x x = x x x
-weight norm                    = = = = x x x x x = x x x
-spectral norm, old hooks       = = = = x x x x x = x x x
-synchronised norm              = = = = = = = = = = = = =
-frozen norm                    = = = = = = = = = = = = =
-group norm                     = = = = = = = = = = = = x
-norm of the batch              x x x x x x x x = x = x x
-layer norm                     = = = = = = = = = = = = x
-PReLU                          = = = = = = = = = = = x x
-functional everything          = = = = = = = = = = = = x
-no module at all               = = = = x x x x x = x x x
-several heads, one unused      = = = = = = = = = = = = x
-dropout left on                x x x x x x x x = x = x x
-float64                        = = = = = = = = = = = = =
-bfloat16                       x = = = x x x x = x x x x
-compiled                       = = = x x x x x x x x x x
-scripted                       = = = x x x x x x x x x x
-two inputs                     x x x x x x x x x x = x x
-two inputs, one given          x x x x x x x x x x = x x
-dict output                    = = x = = = = = = = = = x
-dict output, score of tensors  x x x x x x x x = = = = x
-concatenation                  = = = = = = = = = = = x x
-gated linear unit              = = = = = = = = = = = = x
-pixel shuffle                  = = = = = = = = = = = = x
-a branch on values             = = = = = = = = = = = = =
-untraceable, through NumPy     = = = = = = = = = = = = x
-data parallel                  = = = = = = = = = = = = =
-a layer that is the model      = = x = = = = = = = = = x
-two norms in a row             = = = = = = = = = = = x x
-low-rank adapters              = = x = = = = = = = = = x
-checkpointed                   = = = = = = = = = = = = =
-channels last                  = = = = = = = = = = = = =
-traced by torch.fx             = = = = = = = = = = = = =
-maxima and quotients           = = = = = = = = = = = x x
-instance norm                  = = = = = = = = = = = = x
-local response norm            = = = = = = = = = = = = x
-no samples in the batch axis   = = = = x x = = = = = = x
+residual                      = = = = = = = = = = = = =
+pre-activation, in place      x = = = x x = = = x = x x
+in place on a shortcut        x x x x x x = = = = = = =
+squeeze-excitation            = = = = = = = = = = = = x
+depthwise                     = = = = = = = = = = = = =
+depthwise, two each           = = = = = = = = = = = = x
+grouped                       = = = = = = = = = = = = x
+shuffled channels             = = = = = = = = = = = = x
+transposed                    = = = = = = = = = = = = =
+transposed, grouped           = = = = = = = = = = = = x
+1-D                           = = = = = = = = = = = = =
+1-D, turned                   = = = = = = = = = = = = x
+3-D                           = = = = = = = = = = = = =
+LSTM                          = = = = = = = = = = = = x
+GRU, steps first              = = = x x x = = = = = = x
+transformer encoder           = = = = = = = = = = = = x
+rotary attention              = = = = = = = = = = = = x
+embedding                     x = x = = = = = = = = = x
+siamese                       = = = = = = = = = = = = =
+one head, two scales          = = = x x x = = = = = = =
+tied decoder                  = = x = x x = = = = = = =
+one weight, two layers        = = x = x x x x x = x x x
+weight norm                   = = = = x x x x x = x x x
+spectral norm, old hooks      = = = = x x x x x = x x x
+synchronised norm             = = = = = = = = = = = = =
+frozen norm                   = = = = = = = = = = = = =
+group norm                    = = = = = = = = = = = = x
+norm of the batch             x x x x x x x x = x = x x
+layer norm                    = = = = = = = = = = = = x
+PReLU                         = = = = = = = = = = = x x
+functional everything         = = = = = = = = = = = = x
+no module at all              = = = = x x x x x = x x x
+several heads, one unused     = = = = = = = = = = = = x
+dropout left on               x x x x x x x x = x = x x
+float64                       = = = = = = = = = = = = =
+bfloat16                      x = = = x x x x = x x x x
+compiled                      = = = x x x x x x x x x x
+scripted                      = = = x x x x x x x x x x
+two inputs                    x x x x x x x x x x = x x
+two inputs, one given         x x x x x x x x x x = x x
+dict output                   = = x = = = = = = = = = x
+dict output, score of tensors x x x x x x x x = = = = x
+concatenation                 = = = = = = = = = = = x x
+gated linear unit             = = = = = = = = = = = = x
+pixel shuffle                 = = = = = = = = = = = = x
+a branch on values            = = = = = = = = = = = = =
+untraceable, through NumPy    = = = = = = = = = = = = x
+data parallel                 = = = = = = = = = = = = =
+a layer that is the model     = = x = = = = = = = = = x
+two norms in a row            = = = = = = = = = = = x x
+low-rank adapters             = = x = = = = = = = = = x
+checkpointed                  = = = = = = = = = = = = =
+channels last                 = = = = = = = = = = = = =
+traced by torch.fx            = = = = = = = = = = = = =
+maxima and quotients          = = = = = = = = = = = x x
+instance norm                 = = = = = = = = = = = = x
+local response norm           = = = = = = = = = = = = x
+no samples in the batch axis  = = = = x x = = = = = = x
 """
 """What each network gets, operation by operation in the order of `ASKED`: = is equal to the loop, x is refused in a sentence."""
 TABLE = {row[:30].strip(): dict(zip(ASKED, row[30:].split(), strict=True)) for row in EXPECTED.strip().splitlines()}

@@ -194,6 +194,7 @@ def channels_of_inputs(model: nn.Module, inputs: Shaped[Tensor, "B *shape"]) -> 
     Raises:
         ValueError: tokens and signals (B, ., .), of which no layer tells the one from the other.
     """
+    inputs = inputs[:1]
     read: list[tuple[int, Tensor]] = []
 
     def watch(module: nn.Module, arguments: tuple) -> None:
