@@ -10,7 +10,6 @@ import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from types import BuiltinFunctionType
 from typing import Any
 
 import numpy as np
@@ -176,7 +175,8 @@ class Recorder(TorchFunctionMode):
         if name == "__setitem__":
             self._write("call_function", operator.setitem, args, {}, args[0])
         elif getattr(Tensor, name, None) is not func:  # a function, perhaps one that works in place
-            plain = getattr(torch, name.rstrip("_"), func) if isinstance(func, BuiltinFunctionType) else func
+            in_place = name.endswith("_") and not name.endswith("__")
+            plain = getattr(torch, name[:-1], getattr(F, name[:-1], func)) if in_place else func
             self._write("call_function", plain, args, kwargs or {}, result)
         elif name in METHODS:
             self._write("call_function", METHODS[name], args[::-1] if name.startswith("__r") else args, kwargs or {}, result)
