@@ -25,7 +25,7 @@ ARITHMETICS: dict[str, dict[str, str]] = {
 """Environment variables that make this processor calculate as another one would; `oldest` is four times slower, for use by hand."""
 UNMEASURED = ("pictures", "explorers", "lesson", "course", "cli")
 """Rooms that draw, check or run what is measured: a change there changes no figure."""
-PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "captum", "torch-pruning")
+PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "captum")
 
 
 def fingerprint(notebook: Path) -> str:

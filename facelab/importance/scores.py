@@ -120,8 +120,10 @@ def scored(score: Score, outputs: Any, targets: Tensor, inputs: Tensor) -> Float
     """The score of every sample, if it is one number for each and looks at that sample only.
 
     Raises:
-        ValueError: another shape, or other numbers when some samples are scored alone.
+        ValueError: another shape, or other numbers when some samples are scored alone; no tensor for a score of this module.
     """
+    if score in SCORES.values() and not isinstance(outputs, Tensor):
+        raise ValueError(f"The model gives a {type(outputs).__name__}; give a score of your own, which takes from it what it needs.")
     values = one_per_sample(score(outputs, targets), inputs)
     few = min(2, len(inputs) - 1)
     if few and isinstance(outputs, Tensor) and len(outputs) == len(targets) == len(inputs):

@@ -7,7 +7,7 @@ channel of the sum is to be zero, it must be zero in every summand.
 
 import inspect
 import operator
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,8 +16,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
-from torch.fx import _symbolic_trace as symbolic_trace
 from torch.fx.node import map_arg
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_map_only
 
 from facelab.networks.folding import NORMS
 from facelab.networks.layers import LAYERS, channel_axis, outputs_of
@@ -25,9 +26,9 @@ from facelab.networks.layers import LAYERS, channel_axis, outputs_of
 # what maps a channel of zeros to a channel of zeros, and looks at no other channel
 ELEMENTWISE: set = {
     *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish, nn.Tanh, nn.Identity),
-    *(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d),
+    *(nn.PReLU, nn.RReLU, F.rrelu, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d),
     *(F.relu, torch.relu, F.relu6, F.leaky_relu, F.elu, F.gelu, F.silu, F.mish, F.hardswish, F.tanh, torch.tanh, F.dropout, F.dropout2d),
-    *("relu", "tanh", "contiguous", "clone"),
+    *("relu", "tanh", "contiguous", "clone", "detach", "float", "double", "half", "bfloat16", "to", "type"),
 }
 SPATIAL: set = {
     *(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d),
@@ -58,8 +59,8 @@ APART: set = {
         F.selu,
         F.celu,
     ),
-    *(F.threshold, torch.clamp, torch.exp, torch.log1p, torch.abs, torch.square, torch.sqrt, torch.sin, torch.cos),
-    *("sigmoid", "clamp", "clip", "exp", "abs", "square", "sqrt", "sin", "cos"),
+    *(F.threshold, torch.clamp, torch.exp, torch.log1p, torch.abs, torch.square, torch.sqrt, torch.sin, torch.cos, operator.pow, torch.pow),
+    *("sigmoid", "pow", "clamp", "clip", "exp", "abs", "square", "sqrt", "sin", "cos"),
 }
 # what only moves entries
 MOVES: set = FLATTEN | {
@@ -79,6 +80,9 @@ MOVES: set = FLATTEN | {
     *("flip", "roll", "reshape", "view", "transpose", "permute", "movedim", "unflatten", "squeeze", "unsqueeze", "chunk", "split"),
     *("unbind", "index_select", "expand", "repeat", "swapaxes", torch.cat, torch.stack),  # of one node: halves in another order
 }
+
+
+METHODS: dict[str, Callable] = {"__getitem__": operator.getitem, "__rsub__": operator.sub, "__rdiv__": operator.truediv}
 
 
 def operation(node: fx.Node, modules: Mapping[str, nn.Module]):
@@ -123,48 +127,83 @@ class Tracer(fx.Tracer):
         return isinstance(m, LAYERS + NORMS) or super().is_leaf_module(m, module_qualified_name)
 
 
-class ExampleTracer(Tracer):
-    """Follows the way that an example takes, where the code asks for values (an `if`, a `range`)."""
+class Recorder(TorchFunctionMode):
+    """What a network does with an example, written down while it does it: any Python between two operations is fine.
 
-    def __init__(self, example: Tensor):
+    Layers, norms and other modules of torch without layers in them are one node each.
+
+    Args:
+        model: stays as it is.
+        example: (B, ...) a batch.
+
+    Attributes:
+        graph: what was done; a number that came of a tensor on the way stands there as a constant.
+        values: what each node gave.
+    """
+
+    def __init__(self, model: nn.Module, example: Tensor):
         super().__init__()
-        self.example = example
-
-    def proxy(self, node: fx.Node) -> fx.Proxy:
-        """A stand-in that knows its value."""
-        return _Known(node, self)
-
-    def known(self, node: fx.Node) -> Any:
-        """The value of a node for the example; while it is computed, calling a module means what it always means."""
-        patched = nn.Module.__call__, nn.Module.__getattr__
-        nn.Module.__call__, nn.Module.__getattr__ = symbolic_trace._orig_module_call, symbolic_trace._orig_module_getattr  # type: ignore
+        self.graph, self.values, self._inside = fx.Graph(), {}, 0
+        self._by_id: dict[int, fx.Node] = {}
+        self._alive: list[Any] = []  # so that no two tensors have one id
+        hooks: list[Any] = []
+        for name, module in model.named_modules():
+            torchs = type(module).__module__.startswith("torch.nn.") and not any(isinstance(part, LAYERS) for part in module.modules())
+            if isinstance(module, LAYERS + NORMS) or (torchs and not isinstance(module, nn.Sequential)):
+                hooks += [module.register_forward_pre_hook(self._enter), module.register_forward_hook(self._leave(name), with_kwargs=True)]
         try:
-            with torch.no_grad():
-                return evaluated(self.graph, self.example, dict(self.root.named_modules()), self.root)[node]
+            with torch.no_grad(), self:
+                self.output = model(example.clone())
         finally:
-            nn.Module.__call__, nn.Module.__getattr__ = patched  # type: ignore[method-assign, assignment]
+            for hook in hooks:
+                hook.remove()
 
+    def _enter(self, module: nn.Module, args: tuple) -> None:
+        self._inside += 1
 
-class _Known(fx.Proxy):
-    """A value that is asked for is looked up, and not refused."""
+    def _leave(self, name: str) -> Callable:
+        def leave(module: nn.Module, args: tuple, kwargs: dict, result: Any) -> None:
+            self._inside -= 1
+            self._write("call_module", name, args, kwargs, result)
 
-    def __bool__(self) -> bool:
-        return bool(self.tracer.known(self.node))
+        return leave
 
-    def __int__(self) -> int:
-        return int(self.tracer.known(self.node))
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        """Does an operation and writes it down."""
+        result = func(*args, **(kwargs or {}))
+        name = func.__name__
+        if name == "__setitem__":
+            self._write("call_function", operator.setitem, args, {}, args[0])
+        elif getattr(Tensor, name, None) is not func:  # a function, perhaps one that works in place
+            in_place = name.endswith("_") and not name.endswith("__")
+            plain = getattr(torch, name[:-1], getattr(F, name[:-1], func)) if in_place else func
+            self._write("call_function", plain, args, kwargs or {}, result)
+        elif name in METHODS:
+            self._write("call_function", METHODS[name], args[::-1] if name.startswith("__r") else args, kwargs or {}, result)
+        else:
+            self._write("call_method", name if name.startswith("__") else name.rstrip("_"), args, kwargs or {}, result)
+        return result
 
-    def __index__(self) -> int:
-        return operator.index(self.tracer.known(self.node))
+    def _write(self, op: str, target: Any, args: tuple, kwargs: dict, result: Any) -> None:
+        if self._inside or not isinstance(result, Tensor | tuple | list):
+            return
+        self._alive.append(result)
+        node = self.graph.create_node(op, target, *tree_map_only(Tensor, self._node, (tuple(args), dict(kwargs))))
+        self.values[node] = result
+        parts = [(node, result)] if isinstance(result, Tensor) else []
+        for i, part in enumerate(result if isinstance(result, tuple | list) else ()):
+            if isinstance(part, Tensor):
+                parts.append((self.graph.call_function(operator.getitem, (node, i)), part))
+        for place, part in parts:
+            self.values[place] = part
+            self._by_id[id(part)] = place
 
-    def __float__(self) -> float:
-        return float(self.tracer.known(self.node))
-
-    def __len__(self) -> int:
-        return len(self.tracer.known(self.node))
-
-    def __iter__(self):
-        return iter([self[i] for i in range(len(self))])
+    def _node(self, tensor: Tensor) -> fx.Node:
+        if id(tensor) not in self._by_id:  # inputs, weights, and what came by other ways
+            self._by_id[id(tensor)] = node = self.graph.create_node("get_attr", "constant")
+            self.values[node] = tensor
+            self._alive.append(tensor)
+        return self._by_id[id(tensor)]
 
 
 @dataclass(frozen=True)
@@ -321,6 +360,8 @@ class Labels:
         if isinstance(module, NORMS) and inputs:
             behind = source or self.behind.get(inputs[0])
             return behind if behind is not None and behind[0] == 1 else None
+        if what in (torch.prelu, F.prelu):
+            return source
         if source is None or len(inputs) != 1:
             return None
         axis, labels = source

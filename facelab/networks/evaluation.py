@@ -1,6 +1,7 @@
 """A network as it is asked: in evaluation mode, with the same answer each time, not in place, on a copy."""
 
 import copy
+import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
@@ -56,8 +57,8 @@ def evaluating(model: nn.Module, example: Tensor | None = None) -> Iterator[nn.M
 
     Raises:
         TypeError: `example` is no tensor.
-        ValueError: `example` holds no sample, the model answers it differently each time, needs its in-place modules to be in
-            place, or changes its inputs.
+        ValueError: `example` holds no sample, the model answers it differently each time or not sample by sample, needs its
+            in-place modules to be in place, changes its inputs, or overwrites what a gradient taken inside needs.
     """
     scripted = torch.jit.ScriptModule
     in_place = [m for m in model.modules() if getattr(m, "inplace", False) is True and not isinstance(m, scripted)]
@@ -79,6 +80,11 @@ def evaluating(model: nn.Module, example: Tensor | None = None) -> Iterator[nn.M
                     raise ValueError(f"{type(model).__name__} changes its own inputs in place; let it work on a copy of them.")
                 _CHECKED[model] = state
             yield model
+    except RuntimeError as error:
+        if "modified by an inplace operation" not in str(error):
+            raise
+        advice = "write x = x + y for x += y, relu for relu_"
+        raise ValueError(f"{type(model).__name__} overwrites what its own gradient needs; {advice}.") from error
     finally:
         for module in in_place:
             module.inplace = True  # type: ignore[assignment]
@@ -90,19 +96,39 @@ def answers(model: nn.Module, example: Tensor) -> list[Tensor]:
     """What the model gives for the first samples of a batch, if it is the same each time.
 
     Raises:
-        TypeError: the batch is no tensor.
-        ValueError: it holds no sample, or the model answers it differently each time.
+        TypeError: the batch is no tensor, or the model takes other things than one.
+        ValueError: it holds no sample, the model answers it differently each time, or one sample in the light of the others.
     """
-    if not isinstance(example, Tensor):
-        raise TypeError(f"Inputs are a {type(example).__name__}; give one tensor (samples, ...).")
-    if example.ndim == 0 or len(example) == 0:
-        raise ValueError(f"Inputs of shape {tuple(example.shape)} hold no sample; give at least one, (samples, ...).")
+    require_batch(model, example)
+    some = example[:8]
     with torch.no_grad():
-        first, second = ([part.clone() for part in tensors_in(model(example[:8].clone()))] for _ in range(2))
+        first, second, alone = ([part.clone() for part in tensors_in(model(given.clone()))] for given in (some, some, some[:1]))
     if not same_answers(first, second):
         advice = "switch off its noise (F.dropout without training=self.training, sampling) first"
         raise ValueError(f"{type(model).__name__} answers the same inputs differently each time; {advice}.")
+    rows = [(part[:1], one) for part, one in zip(first, alone, strict=False) if part.ndim and one.ndim and len(part) == len(some)]
+    if not same_answers([part for part, _ in rows], [one for _, one in rows]):
+        advice = "give one that answers each alone (norms with statistics of their own, no attention between samples)"
+        raise ValueError(f"In {type(model).__name__} the samples of a batch see each other; {advice}.")
     return first
+
+
+def require_batch(model: nn.Module, example: Any) -> None:
+    """Refuse inputs that are no batch in one tensor, and models that take something else.
+
+    Raises:
+        TypeError: no tensor, or a model of several inputs.
+        ValueError: no sample.
+    """
+    if not isinstance(example, Tensor):
+        raise TypeError(f"Inputs are a {type(example).__name__}; give one tensor (samples, ...), put together if there are several.")
+    if example.ndim == 0 or len(example) == 0:
+        raise ValueError(f"Inputs of shape {tuple(example.shape)} hold no sample; give at least one, (samples, ...).")
+    try:
+        inspect.signature(model.forward).bind(example)
+    except TypeError as error:
+        advice = "wrap it in a module that takes them out of one tensor"
+        raise TypeError(f"{type(model).__name__} does not take one tensor of inputs ({error}); {advice}.") from None
 
 
 def same_answers(first: list[Tensor], second: list[Tensor]) -> bool:

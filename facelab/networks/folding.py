@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_conv_bn_weights, fuse_linear_bn_eval
 
-from facelab.networks.evaluation import copied, tensors_in
+from facelab.networks.evaluation import answers, copied, in_evaluation_mode, require_hooks, require_precision, tensors_in
 from facelab.networks.layers import LAYERS, TRANSPOSED
 
 
@@ -56,8 +56,14 @@ def folded(model: nn.Module, example: Tensor) -> nn.Module:
         example: (B, ...) a batch the model takes.
 
     Raises:
-        ValueError: the copy does not compute the same, because a layer's output is also used without its batch norm.
+        TypeError: the example is no tensor, or the model takes other things than one.
+        ValueError: the copy does not compute the same, because a layer's output is also used without its batch norm; or the model
+            answers differently each time, hides its layers or is in half precision.
     """
+    require_hooks(model)
+    require_precision(model)
+    with in_evaluation_mode(model):
+        answers(model, example)
     result = normalised(copied(model).eval())
     made_by: dict[int, str] = {}
     kept: list[Tensor] = []  # alive, so that no two of them have one id

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from facelab.networks.evaluation import evaluating, require_hooks
+from facelab.networks.evaluation import evaluating, require_batch, require_hooks
 
 LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Linear)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -64,6 +64,7 @@ def layers(model: nn.Module, example: Tensor) -> list[Layer]:
             parameter, or the model is compiled or scripted.
     """
     require_hooks(model)
+    require_batch(model, example)
     outputs: dict[str, Tensor] = {}
     multiplies: dict[str, int] = {}
 
@@ -72,10 +73,7 @@ def layers(model: nn.Module, example: Tensor) -> list[Layer]:
             outputs.setdefault(name, output)
             if not inputs:
                 raise ValueError(f"The layer {name} is called by keyword; call it with its input as first argument.")
-            # every weight meets every place of the grid on its output side (input side if transposed) once
-            grid = inputs[0] if isinstance(module, TRANSPOSED) else output
-            places = grid[0, 0].numel() if not isinstance(module, nn.Linear) else output[0].numel() // output.shape[-1]
-            multiplies[name] = multiplies.get(name, 0) + module.weight.numel() * places  # type: ignore[operator, union-attr]
+            multiplies[name] = multiplies.get(name, 0) + multiplies_of(module, inputs[0], output)
 
         return hook
 
@@ -88,17 +86,35 @@ def layers(model: nn.Module, example: Tensor) -> list[Layer]:
         for handle in handles:
             handle.remove()
     for name in outputs:
-        module = modules[name]
-        if "weight" not in module._parameters:
-            raise ValueError(
-                f"The weight of {name} is made of other tensors; remove the parametrization (weight norm, pruning, ...) first."
-            )
-        if others := [other for other, part in model.named_modules() if part is not module and _shares(part, module.weight)]:  # type: ignore[arg-type]
-            shared = " and ".join(sorted([name, others[0] or "the model itself"]))
-            raise ValueError(f"The layers {shared} share one weight, so neither can be changed alone; give them copies.")
+        layer_of(model, name)
     if not outputs:
         raise ValueError(f"No convolution or linear layer runs in {type(model).__name__}; importance of layers needs at least one.")
     return [_describe(name, modules[name], depth, multiplies[name], outputs[name]) for depth, name in enumerate(outputs, start=1)]
+
+
+def multiplies_of(module: nn.Module, given: Tensor, output: Tensor) -> int:
+    """Multiplications for one sample in one call of a layer."""
+    # every weight meets every place of the grid on its output side (input side if transposed) once
+    grid = given if isinstance(module, TRANSPOSED) else output
+    places = grid[0, 0].numel() if not isinstance(module, nn.Linear) else output[0].numel() // output.shape[-1]
+    return module.weight.numel() * places  # type: ignore[operator, union-attr]
+
+
+def layer_of(model: nn.Module, name: str) -> nn.Module:
+    """A layer whose weight can be changed alone.
+
+    Raises:
+        ValueError: there is no such layer, its weight is no parameter, or another one has the same.
+    """
+    module = dict(model.named_modules()).get(name)
+    if not isinstance(module, LAYERS):
+        raise ValueError(f"{type(model).__name__} has no convolution or linear layer named {name!r}; networks.layers lists those it has.")
+    if "weight" not in module._parameters:
+        raise ValueError(f"The weight of {name} is made of other tensors; remove the parametrization (weight norm, pruning, ...) first.")
+    if others := [other for other, part in model.named_modules() if part is not module and _shares(part, module.weight)]:
+        shared = " and ".join(sorted([name, others[0] or "the model itself"]))
+        raise ValueError(f"The layers {shared} share one weight, so neither can be changed alone; give them copies.")
+    return module
 
 
 def _shares(module: nn.Module, weight: Tensor) -> bool:

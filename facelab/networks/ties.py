@@ -1,17 +1,11 @@
 """Channels that can only go together: the one source of ties of the package."""
 
-import logging
-from collections.abc import Mapping
-
-import torch
 from torch import Tensor, nn
 
-from facelab.networks.channels import ExampleTracer, Labels, Unit, evaluated
-from facelab.networks.evaluation import copied, same_answers, tensors_in
-from facelab.networks.folding import NORMS, normalised
-from facelab.networks.layers import LAYERS, layers
-
-log = logging.getLogger(__name__)
+from facelab.networks.channels import Labels, Recorder, Unit
+from facelab.networks.evaluation import copied
+from facelab.networks.folding import normalised
+from facelab.networks.layers import layers
 
 
 def groups(model: nn.Module, example: Tensor) -> dict[str, tuple[str, ...]]:
@@ -33,48 +27,12 @@ def groups(model: nn.Module, example: Tensor) -> dict[str, tuple[str, ...]]:
 
 
 def tied_units(model: nn.Module, example: Tensor) -> list[Unit]:
-    """Channels that can only be removed together, by the way that an example takes; by gradients where it cannot be followed."""
+    """Channels that can only be removed together, by the way that an example takes."""
     model = normalised(copied(model).eval())
-    called = {layer.name: layer.channels for layer in layers(model, example)}
-    try:
-        graph = ExampleTracer(example).trace(model)
-        modules = dict(model.named_modules())
-        with torch.no_grad():
-            values = evaluated(graph, example, modules, model)
-            output = next(node for node in graph.nodes if node.op == "output")
-            if same_answers(list(tensors_in(values[output])), list(tensors_in(model(example)))):
-                units = Labels(graph, modules, values, model).units()
-                if {name for unit in units for name in unit.layers} == set(called):
-                    return units
-    except Exception as error:  # whatever Python the user's forward holds meets a proxy instead of a tensor
-        log.info("Channels of %s are tied by gradients: %s", type(model).__name__, error)
-    return units_by_gradient(model, called, example)
-
-
-def units_by_gradient(model: nn.Module, called: Mapping[str, int], example: Tensor) -> list[Unit]:
-    """Channels that can only be removed together, from torch-pruning's dependency graph (built from gradients, not from the code)."""
-    import torch_pruning
-
-    model = copied(model)
-    for parameter in model.parameters():
-        parameter.requires_grad_(True)
-    names = {module: name for name, module in model.named_modules()}
-    graph = torch_pruning.DependencyGraph().build_dependency(model, example_inputs=example[:1])
-    units: dict[tuple, Unit] = {}
-    for name, channels in called.items():
-        module = model.get_submodule(name)
-        if module not in graph.module2node:  # nothing that is returned depends on it
-            units |= {((name,), channel): Unit((name,), channel, {name: (channel,)}) for channel in range(channels)}
-            continue
-        prune = graph.get_pruner_of_module(module).prune_out_channels
-        for channel in range(channels):
-            members: dict[str, tuple[int, ...]] = {}
-            for dependency, positions in graph.get_pruning_group(module, prune, idxs=[channel]):
-                target = dependency.target.module
-                if isinstance(target, LAYERS + NORMS) and dependency.handler == graph.get_pruner_of_module(target).prune_out_channels:
-                    members[names[target]] = tuple(sorted({*members.get(names[target], ()), *map(int, positions)}))
-            tied = tuple(layer for layer in called if layer in members)
-            unit = Unit(tied, members[tied[0]][0], members)
-            units.setdefault((tied, unit.channel), unit)
-    order = {name: i for i, name in enumerate(called)}
-    return sorted(units.values(), key=lambda unit: (order[unit.layers[0]], unit.channel))
+    called = layers(model, example)
+    recorded = Recorder(model, example)
+    units = Labels(recorded.graph, dict(model.named_modules()), recorded.values, model).units()
+    seen = {name for unit in units for name in unit.layers}
+    units += [Unit((l.name,), c, {l.name: (c,)}) for l in called if l.name not in seen for c in range(l.channels)]  # inside of another
+    order = {layer.name: layer.depth for layer in called}
+    return sorted(units, key=lambda unit: (order[unit.layers[0]], unit.channel))

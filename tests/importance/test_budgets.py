@@ -96,6 +96,15 @@ def test_a_shrunk_network_is_smaller_and_computes_what_the_pruned_one_does():
     assert count_parameters(small) < count_parameters(model)
 
 
+def test_a_layer_that_runs_twice_costs_each_run_once():
+    class Twice(nn.Sequential):
+        def forward(self, x):
+            return super().forward(super().forward(x)[:, :, ::2])
+
+    model, signals = Twice(nn.Conv1d(3, 3, 3, padding=1), nn.ReLU()).eval(), torch.rand(2, 3, 8)
+    assert multiplies_left(model, signals) == sum(layer.multiplies for layer in layers(model, signals)) == 27 * (8 + 4)
+
+
 def test_quantised_to_many_bits_changes_nothing_and_to_few_a_lot():
     model, inputs = two_layers(), torch.rand(5, 8)
     torch.testing.assert_close(quantised(model, {"0": 16, "2": 16})(inputs), model(inputs), rtol=1e-3, atol=1e-4)

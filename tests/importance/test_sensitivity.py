@@ -41,9 +41,9 @@ def model():
 @pytest.fixture
 def small_tasks(monkeypatch):
     """Many tasks also for the smallest nets: chunks of 8 samples, the least work a task may have."""
-    monkeypatch.setattr(sensitivity, "MOST_SAMPLES", 8)
-    monkeypatch.setattr(sensitivity, "TASK_MULTIPLIES", 0)
-    monkeypatch.setattr(sensitivity, "FORWARDS", 8)
+    monkeypatch.setattr(measuring, "MOST_SAMPLES", 8)
+    monkeypatch.setattr(measuring, "TASK_MULTIPLIES", 0)
+    monkeypatch.setattr(measuring, "FORWARDS", 8)
 
 
 def plain_drop(model, change):
@@ -316,7 +316,7 @@ def test_a_finished_sweep_is_read_not_repeated(model, tmp_path, monkeypatch):
     def work(*arguments):
         raise AssertionError("a task is done again")
 
-    monkeypatch.setattr(sensitivity, "_work", work)
+    monkeypatch.setattr(measuring, "_work", work)
     pd.testing.assert_frame_equal(ablate(model, checkpoint=tmp_path), table)
 
 

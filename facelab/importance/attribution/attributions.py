@@ -18,6 +18,7 @@ from facelab.importance.attribution.targets import (
     Target,
     baseline_like,
     channels_at,
+    channels_of_inputs,
     layer_name,
     layer_output,
     neuron,
@@ -178,8 +179,9 @@ def _values(model, score, inputs, reference, method, layer, axis, steps, quadrat
         case "occlusion":
             if inputs.ndim < 3:
                 raise ValueError(f"Occlusion moves a square over places, inputs {tuple(inputs.shape)} have none; take 'part ablation'.")
-            square = (inputs.shape[1], *(min(window, side) for side in inputs.shape[2:]))
-            strides = (inputs.shape[1], *(max(1, side // 2) for side in square[1:]))
+            whole = channels_of_inputs(model, inputs)  # the square covers all channels
+            square = tuple(side if k == whole else min(window, side) for k, side in enumerate(inputs.shape[1:], start=1))
+            strides = tuple(side if k == whole else max(1, side // 2) for k, side in enumerate(square, start=1))
             return attr.Occlusion(score).attribute(inputs, square, strides=strides, baselines=reference)
     try:
         labels = spread(mask.to(inputs.device), inputs)

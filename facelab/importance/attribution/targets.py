@@ -150,6 +150,7 @@ CHANNELS_FIRST = (
     *(nn.modules.pooling._AdaptiveAvgPoolNd, nn.modules.pooling._AdaptiveMaxPoolNd),
 )
 CHANNELS_LAST = (nn.Linear, nn.Embedding, nn.Bilinear)
+READ_LAST = (nn.Linear, nn.LayerNorm, nn.RNNBase, nn.MultiheadAttention, nn.TransformerEncoderLayer)
 
 
 def channels_at(model: nn.Module, layer: nn.Module, inputs: Shaped[Tensor, "B *shape"]) -> int:
@@ -160,9 +161,9 @@ def channels_at(model: nn.Module, layer: nn.Module, inputs: Shaped[Tensor, "B *s
     """
     seen: list[tuple[int, Tensor, Tensor]] = []
 
-    def watch(module: nn.Module, arguments: tuple, output: Tensor) -> None:
+    def watch(module: nn.Module, arguments: tuple, output: object) -> None:
         axis = _own_axis(module, output)
-        if axis is not None and arguments:
+        if axis is not None and arguments and isinstance(output, Tensor):
             seen.append((axis, arguments[0], output))
 
     hooks = [module.register_forward_hook(watch) for module in model.modules()]
@@ -185,6 +186,41 @@ def channels_at(model: nn.Module, layer: nn.Module, inputs: Shaped[Tensor, "B *s
     raise ValueError(
         f"Which axis of {tuple(output.shape[1:])} counts the channels of a {type(layer).__name__} cannot be told here; {advice}."
     )
+
+
+def channels_of_inputs(model: nn.Module, inputs: Shaped[Tensor, "B *shape"]) -> int:
+    """Axis that counts the channels of the inputs: that of the first layer that reads them; 1 for images where none can be found.
+
+    Raises:
+        ValueError: tokens and signals (B, ., .), of which no layer tells the one from the other.
+    """
+    inputs = inputs[:1]
+    read: list[tuple[int, Tensor]] = []
+
+    def watch(module: nn.Module, arguments: tuple) -> None:
+        first = arguments[0] if arguments else None
+        if isinstance(first, Tensor) and first.ndim == inputs.ndim and isinstance(module, CHANNELS_FIRST + READ_LAST):
+            read.append((1 if isinstance(module, CHANNELS_FIRST) else first.ndim - 1, first))
+
+    hooks = [module.register_forward_pre_hook(watch) for module in model.modules() if not isinstance(module, torch.jit.ScriptModule)]
+    try:
+        with torch.no_grad():
+            model(inputs)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    for axis, first in read[:1]:
+        if first.data_ptr() == inputs.data_ptr():  # the inputs themselves, perhaps turned
+            axes = [k for k in range(1, inputs.ndim) if (inputs.shape[k], inputs.stride(k)) == (first.shape[axis], first.stride(axis))]
+        else:
+            same = first.shape == inputs.shape
+            axes = [axis] if same else [k for k in range(1, inputs.ndim) if inputs.shape[k] == first.shape[axis]]
+        if len(axes) == 1:
+            return axes[0]
+    if inputs.ndim > 3:
+        return 1
+    advice = "take 'part ablation' with a mask"
+    raise ValueError(f"Which axis of inputs {tuple(inputs.shape[1:])} counts channels, which places, cannot be told here; {advice}.")
 
 
 def _own_axis(module: nn.Module, output: object) -> int | None:

@@ -1,8 +1,8 @@
 """What the criteria are made of: gradients per sample, curvature, activations and path integrals, each computed once and on demand."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, reduce
 
 import torch
 import torch.nn.functional as F
@@ -162,12 +162,14 @@ class Evidence:
         for inputs, targets in self._chunks():
             with self._watched() as calls:
                 scores = self._scores(inputs, targets)
+            _require_one_size(calls)
             gradients = self._at_outputs(scores, calls)
-            for (name, _, a), g in zip(calls, gradients, strict=True):
-                a = a.detach()
-                gate = per_channel(self.modules[name], a * g)
-                means = {"activation": a.abs(), "gradient": g.abs(), "product": (a * g).abs(), "square": (a * g).square()}
-                means |= {"gate": gate.abs(), "gate square": gate.square()}
+            for name, module in self.modules.items():  # a layer that is called twice adds up before squaring
+                own = [(output.detach(), g) for (called, _, output), g in zip(calls, gradients, strict=True) if called == name]
+                product = _total(a * g for a, g in own)
+                gate = per_channel(module, product)
+                means = {"activation": _total(a.abs() for a, _ in own) / len(own), "gradient": _total(g for _, g in own).abs()}
+                means |= {"product": product.abs(), "square": product.square(), "gate": gate.abs(), "gate square": gate.square()}
                 found[name] = _added(found[name], {key: value.sum(dim=0) / len(self.inputs) for key, value in means.items()})
         return found
 
@@ -228,6 +230,7 @@ class Evidence:
             for k in range(2 * self.steps + 1):
                 with self._watched() as calls:
                     scores = self._scores(inputs * (k / (2 * self.steps)), targets)
+                _require_one_size(calls)
                 gradients = self._at_outputs(scores, calls)
                 now = [(output.detach(), gradient) for (_, _, output), gradient in zip(calls, gradients, strict=True)]
                 for (name, _, _), (h, g), (h_before, g_before) in zip(calls, now, before, strict=False):
@@ -255,6 +258,18 @@ def per_channel(module: nn.Module, values: Tensor) -> Tensor:
     """Sums of values (B, ...) of a layer's output over the places of each channel, (B, channels)."""
     last = isinstance(module, nn.Linear)
     return values.movedim(-1 if last else 1, 1).flatten(2).sum(dim=2) if values.ndim > 2 else values
+
+
+def _require_one_size(calls: list[tuple[str, Tensor, Tensor]]) -> None:
+    sizes: dict[str, torch.Size] = {}
+    for name, _, output in calls:
+        if output.shape != sizes.setdefault(name, output.shape):
+            both = f"{tuple(sizes[name][1:])} and of {tuple(output.shape[1:])}"
+            raise ValueError(f"The layer {name} gives outputs of {both}; figures of its units need one size, those of weights do not.")
+
+
+def _total(values: Iterable[Tensor]) -> Tensor:
+    return reduce(torch.add, values)
 
 
 def _added(total: ByLayer, values: ByLayer) -> ByLayer:

@@ -171,7 +171,7 @@ class Incremental:
             if calls.count(str(before.target)) > 1 or norm.running_var is None:
                 continue
             factor = torch.rsqrt(norm.running_var + norm.eps) * (norm.weight if norm.affine else 1)
-            scale[str(before.target)] = factor
+            scale[str(before.target)] = scale.get(str(before.target), 1) * factor  # one norm may follow another
             conv.weight, conv.bias = fuse_conv_bn_weights(
                 conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
             )

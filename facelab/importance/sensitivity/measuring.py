@@ -23,6 +23,7 @@ from jaxtyping import Float
 from scipy.stats import rankdata
 from torch import Tensor, nn
 
+from facelab.blocks.digests import digest, digest_of_network
 from facelab.importance.scores import Loader, Score, one_per_sample, pairs, scored, unit_of
 from facelab.importance.sensitivity.incremental import Incremental, NotTraceable
 from facelab.importance.sensitivity.plain import Plain
@@ -195,7 +196,8 @@ def _pruned_together(network: Incremental | Plain) -> list[tuple[str, ...]]:
         if all(channels[layer] == len(units) for layer in layers)
         and all({unit.members[layer] for layer in unit.layers} == {(unit.channel,)} for unit in units)
     }
-    bound = {name for layers in tied if len(layers) > 1 for name in layers}
+    several = (unit for units in tied.values() for unit in units if sum(map(len, (unit.members[name] for name in unit.layers))) > 1)
+    bound = {name for unit in several for name in unit.layers}
     alone = {(name,): None for name in channels if name not in bound and (name,) not in together}
     if left := sorted(bound.difference(*together)):
         log.warning("Not pruned: %s; their channels are tied, but not one to one.", ", ".join(left))
@@ -275,12 +277,12 @@ class _Sweep:
             log.warning("Not looked at, as they belong to no convolution or linear layer that runs: %s.", ", ".join(rest))
         self.items: list[Item] = items(self.network)
         self.chunk = max(1, min(MOST_SAMPLES, KEPT_BYTES // self.network.bytes_per_sample))
-        self.digests = [_digest(*batch) for batch in _chunks(loader, self.chunk)]
+        self.digests = [digest(*batch) for batch in _chunks(loader, self.chunk)]
 
     def chunks(self) -> Iterator[tuple[Tensor, Tensor]]:
         """The samples, which must be the same as when they were counted."""
-        for digest, batch in zip(self.digests, _chunks(self.loader, self.chunk), strict=True):
-            if _digest(*batch) != digest:
+        for expected, batch in zip(self.digests, _chunks(self.loader, self.chunk), strict=True):
+            if digest(*batch) != expected:
                 raise ValueError("The loader gives other samples each time it is walked through; make one with shuffle=False.")
             yield batch
 
@@ -347,11 +349,8 @@ class _Sweep:
 
     def _identity(self) -> dict[str, Any]:
         """What results depend on."""
-        weights = hashlib.sha256(repr(self.model).encode())
-        for name, tensor in self.model.state_dict().items():
-            weights.update(name.encode() + _bytes(tensor))
         return {
-            "weights": weights.hexdigest()[:16],
+            "weights": digest_of_network(self.model)[:16],
             "data": hashlib.sha256("".join(self.digests).encode()).hexdigest()[:16],
             "score": getattr(self.score, "__qualname__", type(self.score).__name__),
             "answers": self._answers(),
@@ -363,7 +362,7 @@ class _Sweep:
         """The first samples' scores: what the weights and the name of the score do not tell (a slope, what a closure holds)."""
         inputs, targets = next(self.chunks())
         with torch.no_grad():
-            scores = one_per_sample(self.score(self.network.keep(inputs[:8]), targets[:8]), inputs[:8])
+            scores = scored(self.score, self.network.keep(inputs[:8]), targets[:8], inputs[:8])
         return " ".join(f"{score:.4g}" for score in scores.tolist())
 
     # --- tables ---
@@ -433,17 +432,6 @@ def _chunks(loader: Loader, size: int) -> Iterator[tuple[Tensor, Tensor]]:
             held = [(inputs[size:], targets[size:])] if len(inputs) > size else []
     if held:
         yield torch.cat([inputs for inputs, _ in held]), torch.cat([targets for _, targets in held])
-
-
-def _bytes(tensor: Tensor) -> bytes:
-    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
-
-
-def _digest(*tensors: Tensor) -> str:
-    digest = hashlib.sha256()
-    for tensor in tensors:
-        digest.update(repr((tuple(tensor.shape), tensor.dtype)).encode() + _bytes(tensor))
-    return digest.hexdigest()
 
 
 def _pickled(model: nn.Module, *others: Any) -> bytes:
