@@ -24,6 +24,18 @@ class Interrupted(Exception):
     pass
 
 
+def stopping_after(calls, loss=None):
+    """A loss as `loss`, `noisy_loss` if it is not given, that works so many times and then interrupts the training."""
+    left = iter(range(calls))
+
+    def stopping(model, batch, generator):
+        if next(left, None) is None:
+            raise Interrupted
+        return (loss or noisy_loss)(model, batch, generator)
+
+    return stopping
+
+
 def line_data(samples=64):
     x = torch.rand(samples, 3, generator=torch.Generator().manual_seed(0))
     return x, x @ torch.tensor([[1.0], [-2.0], [0.5]]) + 0.3
@@ -316,15 +328,8 @@ def test_every_optimiser_is_resumed_bit_for_bit(tmp_path, optimizer):
         fit(model, loss, line_data(), steps=12, batch_size=16, optimizer=optimizer, progress=False, **options)
         return model
 
-    def failing(model, batch, generator):
-        calls.append(1)
-        if len(calls) > 7:
-            raise Interrupted
-        return noisy_loss(model, batch, generator)
-
-    calls = []
     with pytest.raises(Interrupted):
-        job(failing, checkpoint=tmp_path, checkpoint_every=5)
+        job(stopping_after(7), checkpoint=tmp_path, checkpoint_every=5)
     assert_same_weights(job(checkpoint=tmp_path), job())
     with pytest.raises(ValueError, match=r"optimizer = \w{16} there"):
         fit(small_model(), noisy_loss, line_data(), steps=12, batch_size=16, checkpoint=tmp_path, progress=False)
@@ -493,17 +498,10 @@ def test_progress_is_shown_unless_unwanted(capsys):
 def test_resume_after_an_interruption_is_bit_identical(tmp_path, at, average):
     uninterrupted, history = train(checkpoint_every=10, average=average)
 
-    def failing(model, batch, generator):
-        calls.append(1)
-        if len(calls) > at:
-            raise Interrupted
-        return noisy_loss(model, batch, generator)
-
-    calls = []
     with pytest.raises(Interrupted):
         fit(
             small_model(),
-            failing,
+            stopping_after(at),
             line_data(),
             steps=40,
             batch_size=16,
@@ -522,39 +520,23 @@ def test_resume_after_an_interruption_is_bit_identical(tmp_path, at, average):
 def test_resume_is_bit_identical_for_convolutions(tmp_path):
     """Their layout in memory is not that of the file."""
 
-    def job(**options):
+    def squared(model, batch, generator):
+        return model(batch[0]).square().mean()
+
+    def job(folder, loss=squared):
         with seeded(0):
             model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 5, 3), nn.Flatten(), nn.LazyLinear(1))
             model(images[:1])
-        fit(
-            model,
-            lambda model, batch, generator: model(batch[0]).square().mean(),
-            (images,),
-            steps=12,
-            batch_size=4,
-            progress=False,
-            **options,
-        )
+        fit(model, loss, (images,), steps=12, batch_size=4, checkpoint=folder, checkpoint_every=5, progress=False)
         return model
 
     images = torch.rand(16, 1, 9, 9, generator=torch.Generator().manual_seed(0))
-    whole = job(checkpoint=tmp_path / "whole", checkpoint_every=5)
+    whole = job(tmp_path / "whole")
     for stop in (5, 10):
         folder = tmp_path / f"stop{stop}"
-        calls = []
-
-        def failing(model, batch, generator, calls=calls, stop=stop):
-            calls.append(1)
-            if len(calls) > stop + 1:
-                raise Interrupted
-            return model(batch[0]).square().mean()
-
-        with seeded(0):
-            model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 5, 3), nn.Flatten(), nn.LazyLinear(1))
-            model(images[:1])
         with pytest.raises(Interrupted):
-            fit(model, failing, (images,), steps=12, batch_size=4, checkpoint=folder, checkpoint_every=5, progress=False)
-        assert_same_weights(job(checkpoint=folder, checkpoint_every=5), whole)
+            job(folder, stopping_after(stop + 1, squared))
+        assert_same_weights(job(folder), whole)
 
 
 def test_resume_restores_the_layout_of_every_moment_also_behind_a_parameter_without_gradient(tmp_path):
@@ -651,15 +633,8 @@ def test_another_loss_other_data_or_other_first_weights_are_another_run(tmp_path
         options = dict(steps=20, batch_size=16, checkpoint=tmp_path, checkpoint_every=10, progress=False)
         fit(model, loss, data, **options)
 
-    def stopping(model, batch, generator):
-        calls.append(1)
-        if len(calls) > made:
-            raise Interrupted
-        return noisy_loss(model, batch, generator)
-
-    calls = []
     try:
-        start(stopping, line_data(), small_model())
+        start(stopping_after(made), line_data(), small_model())
     except Interrupted:
         assert made == 10
     x, y = line_data()
@@ -698,15 +673,8 @@ def test_tied_weights_are_kept_and_resumed_bit_for_bit(tmp_path, average):
         fit(model, loss, line_data(), steps=12, batch_size=16, average=average, progress=False, **options)
         return model
 
-    def failing(model, batch, generator):
-        calls.append(1)
-        if len(calls) > 7:
-            raise Interrupted
-        return noisy_loss(model, batch, generator)
-
-    calls = []
     with pytest.raises(Interrupted):
-        job(failing, checkpoint=tmp_path, checkpoint_every=5)
+        job(stopping_after(7), checkpoint=tmp_path, checkpoint_every=5)
     resumed = job(checkpoint=tmp_path, checkpoint_every=5)
     assert_same_weights(resumed, job())
     assert resumed.decoder.weight is resumed.encoder.weight

@@ -16,7 +16,6 @@ def groups(model: nn.Module, example: Tensor) -> dict[str, tuple[str, ...]]:
     Returns:
         name of the group (its layers joined by "+", in order of execution) -> its layers.
     """
-
     order = {layer.name: layer.depth for layer in layers(model, example)}
     found: list[set[str]] = []
     for names in {unit.layers for unit in tied_units(model, example)}:

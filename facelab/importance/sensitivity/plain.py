@@ -1,6 +1,5 @@
 """A network evaluated as a whole after each change: for networks that cannot be traced, and what the fast way is measured against."""
 
-import logging
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Any
@@ -14,8 +13,6 @@ from facelab.networks.evaluation import copied
 from facelab.networks.folding import normalised
 from facelab.networks.layers import layers
 from facelab.networks.ties import tied_units
-
-log = logging.getLogger(__name__)
 
 
 class Plain:

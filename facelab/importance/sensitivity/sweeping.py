@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from facelab.checkpoints import refuse_another_run
+
 Arrays = dict[str, np.ndarray]
 IN_FLIGHT = 2  # tasks per worker that are on their way: none waits, and no more data are held than these need
 WORKERS_UNKNOWN = 8
@@ -36,10 +38,7 @@ class Checkpoint:
         file = self.folder / "run.json"
         if not file.exists():
             self._write(file, lambda stream: stream.write(json.dumps(dict(run), indent=1).encode()))
-        there = json.loads(file.read_text())
-        if there != dict(run):
-            changed = ", ".join(f"{key} = {there.get(key)} there, {run.get(key)} here" for key in run if there.get(key) != run[key])
-            raise ValueError(f"The checkpoint in {self.folder} is of another run ({changed}); choose another folder or delete it.")
+        refuse_another_run(self.folder, json.loads(file.read_text()), run)
         for left in self.folder.glob(".unfinished-*"):
             left.unlink(missing_ok=True)
 
