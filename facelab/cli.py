@@ -17,6 +17,7 @@ from rich.text import Text
 from facelab.claims import Claim
 from facelab.course import running, settling
 from facelab.course import scoreboard as scoreboard_of
+from facelab.course.gallery import write_picture
 from facelab.course.lab import serve
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="The course on the command line.")
@@ -233,6 +234,18 @@ def student(
     output.mkdir(parents=True, exist_ok=True)
     nbformat.write(running.student_copy(notebook), output / notebook.path.name)
     console.print(str(output / notebook.path.name), soft_wrap=True)
+
+
+@app.command()
+def pictures(
+    slugs: Slugs = None,
+    everything: Annotated[bool, typer.Option("--all", help="All notebooks.")] = False,
+    source: Annotated[Path, typer.Option("--from", help="Folder of executed copies.")] = running.OUTPUT,
+    notebooks: Folder = running.NOTEBOOKS,
+) -> None:
+    """Writes the result picture of notebooks, docs/pictures/SLUG.webp, from their executed copies."""
+    for notebook in _choose(slugs, None, everything, running.discover(notebooks)):
+        console.print(str(write_picture(notebook, source)), soft_wrap=True)
 
 
 @app.command(hidden=True)

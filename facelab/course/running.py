@@ -236,7 +236,7 @@ def _attempt(task: Task, progress: Callable[[int, int], None], stop: threading.E
 
     notebook = task.notebook
     parameters = {key: value for key, value in task.parameters.items() if notebook.parameters.get(key) != value}
-    copy = (task.output / _copy_name(notebook, parameters)).resolve()
+    copy = (task.output / copy_name(notebook, parameters)).resolve()
     copy.parent.mkdir(parents=True, exist_ok=True)
     partial = copy.with_name(f".{copy.stem}.{os.getpid()}.{threading.get_ident()}.partial.ipynb")
     cells = len(nbformat.read(notebook.path, as_version=4).cells) + bool(parameters)
@@ -405,7 +405,7 @@ def _default_parameters(cells: list[dict[str, Any]]) -> dict[str, Any]:
     return {}
 
 
-def _copy_name(notebook: Notebook, parameters: dict[str, Any]) -> Path:
+def copy_name(notebook: Notebook, parameters: dict[str, Any]) -> Path:
     """Where the executed copy goes below the output folder: runs with other parameters do not overwrite each other."""
     variant = "".join(f"--{key}-{value}" for key, value in sorted(parameters.items()))
     safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in variant)
