@@ -10,7 +10,7 @@ from facelab.datasets.annotations import Annotation, cropped, read_text
 
 SPLITS = ("train", "validation", "test", "all")
 WIDEN_FIVE = 2.6
-"""Frames faces about as the 68 points do: on P1 their box is twice as large as that of the five (the median of its people)."""
+"""Frames faces about as the 68 points do: on P1 their box is twice as large as that of the five (median of the training frames)."""
 
 
 def _rows(file: Path, values: int, head: int = 0) -> dict[str, list[int]]:
