@@ -1,6 +1,7 @@
 """Layers, read-outs, losses and augmentation that more than one method uses."""
 
 from facelab.blocks.augmentation import Warp, augment, draw_warp, two_views
+from facelab.blocks.cascade import TransferLayers, increasing_weights, merge_attention, run_cascade
 from facelab.blocks.digests import digest, digest_of_network
 from facelab.blocks.experts import ExpertLinear, ExpertMLP, Gate, PatchExperts, mix
 from facelab.blocks.heatmaps import argmax_position, expected_position, heatmap_nll, one_hot_maps, pixel_index, spatial_softmax
@@ -17,6 +18,7 @@ __all__ = [
     "ExpertMLP",
     "Gate",
     "PatchExperts",
+    "TransferLayers",
     "TreeGate",
     "UNet",
     "Warp",
@@ -31,14 +33,17 @@ __all__ = [
     "expected_position",
     "hard_leaf",
     "heatmap_nll",
+    "increasing_weights",
     "interocular_distance",
     "landmark_loss",
     "leaf_probabilities",
     "log_leaf_probabilities",
     "matched_width",
+    "merge_attention",
     "mix",
     "one_hot_maps",
     "pixel_index",
+    "run_cascade",
     "seeded",
     "spatial_softmax",
     "standardise",
