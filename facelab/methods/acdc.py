@@ -67,14 +67,8 @@ class PoseHead(nn.Module):
 
     def forward(self, bottom: Float[Tensor, "B E _ _"], landmarks: Float[Tensor, "B K 2"]) -> Float[Tensor, "B 3"]:
         """Pose of every face."""
-        import os
-        cells = F.adaptive_avg_pool2d(bottom, 3).flatten(1)
-        pts = normalised(landmarks)[0].flatten(1)
-        v = os.environ.get("V", "both")
-        if v == "cells": pts = pts * 0
-        if v == "pts": cells = cells * 0
-        if v == "detached": pts = pts.detach()
-        return 90.0 * self.layers(torch.cat([cells, pts], dim=1))
+        cells, shape = F.adaptive_avg_pool2d(bottom, 3).flatten(1), normalised(landmarks)[0].flatten(1)
+        return 90.0 * self.layers(torch.cat([cells, shape], dim=1))
 
 
 def normalised(landmarks: Float[Tensor, "B K 2"]) -> tuple[Float[Tensor, "B K 2"], Float[Tensor, "B 1 2"], Float[Tensor, "B 1 1"]]:
@@ -187,7 +181,7 @@ def acdc_loss(
     landmarks: Float[Tensor, "B K 2"],
     pose: Float[Tensor, "B 3"],
     size: Float[Tensor, " B"],
-    pose_weight: float = 0.3,
+    pose_weight: float = 1.0,
 ) -> Float[Tensor, ""]:
     """Sum over stages of lambda_i (landmark error + pose_weight x pose error), lambda_i = 2^(i - S).
 
