@@ -41,7 +41,7 @@ class PoseGateExplorer(Explorer):
 
         @lru_cache(maxsize=64)
         def stages(index: int, told: tuple[float, float, float] | None) -> list[StageOutput]:
-            pose = None if told is None else torch.tensor([told])
+            pose = None if told is None else torch.tensor([told], dtype=torch.float32)
             with torch.inference_mode():
                 return model(torch.from_numpy(pixels[[index]]), pose)
 

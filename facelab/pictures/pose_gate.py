@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 
 from facelab.pictures.faces import draw_face, draw_landmarks
 from facelab.pictures.maps import draw_map
-from facelab.pictures.style import BLUE, ESTIMATE, GRAY, TRUTH, Picture, bare, styled
+from facelab.pictures.style import ESTIMATE, GRAY, GREEN, TRUTH, Picture, bare, styled
 
 
 def _angles(pose: Float[np.ndarray, " 3"]) -> str:
@@ -39,14 +39,14 @@ def show_pose_gate(
     face, region, bars = picture.subplots(1, 3, width_ratios=(1, 1, 1.35))
     draw_face(face, image)
     face.set_title(f"{title}\nit says {_angles(poses['own'])}")
-    for points, color in ((truth, TRUTH), (landmarks["own"], BLUE), (landmarks["told"], ESTIMATE)):
+    for points, color in ((truth, TRUTH), (landmarks["own"], GREEN), (landmarks["told"], ESTIMATE)):
         draw_landmarks(face, points, color, size=2.6)
-    _key(face, [("truth", TRUTH), ("stage 2, own pose", BLUE), ("stage 2, told pose", ESTIMATE)])
+    _key(face, [("truth", TRUTH), ("stage 2, own pose", GREEN), ("stage 2, told pose", ESTIMATE)])
     draw_map(region, image, passed)
     bare(region, f"what reaches stage 2, told\n{_angles(poses['told'])}")
     rows = np.arange(len(gates["own"]))
     bars.hlines(rows, gates["own"], gates["told"], color=GRAY, linewidth=1)
-    bars.plot(gates["own"], rows, "o", color=BLUE, markersize=5, label="own pose")
+    bars.plot(gates["own"], rows, "o", color=GREEN, markersize=5, label="own pose")
     bars.plot(gates["told"], rows, "D", color=ESTIMATE, markersize=5, label="told pose")
     bars.set(xlim=(-0.03, 1.03), ylim=(len(rows) - 0.4, -0.6), yticks=rows, yticklabels=rows + 1)
     bars.set(xlabel="gate (0 closed, 1 open)", ylabel="feature map")
