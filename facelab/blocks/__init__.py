@@ -1,7 +1,11 @@
 """Layers, read-outs, losses and augmentation that more than one method uses."""
 
 from facelab.blocks.augmentation import Warp, augment, draw_warp, two_views
+<<<<<<< HEAD
 from facelab.blocks.descriptors import angles, distances, gradient_histograms, triangulation
+=======
+from facelab.blocks.cascade import TransferLayers, increasing_weights, merge_attention, run_cascade
+>>>>>>> acdc
 from facelab.blocks.digests import digest, digest_of_network
 from facelab.blocks.experts import ExpertLinear, ExpertMLP, Gate, PatchExperts, mix
 from facelab.blocks.heatmaps import argmax_position, expected_position, heatmap_nll, one_hot_maps, pixel_index, spatial_softmax
@@ -18,6 +22,7 @@ __all__ = [
     "ExpertMLP",
     "Gate",
     "PatchExperts",
+    "TransferLayers",
     "TreeGate",
     "UNet",
     "Warp",
@@ -35,14 +40,17 @@ __all__ = [
     "gradient_histograms",
     "hard_leaf",
     "heatmap_nll",
+    "increasing_weights",
     "interocular_distance",
     "landmark_loss",
     "leaf_probabilities",
     "log_leaf_probabilities",
     "matched_width",
+    "merge_attention",
     "mix",
     "one_hot_maps",
     "pixel_index",
+    "run_cascade",
     "seeded",
     "spatial_softmax",
     "standardise",

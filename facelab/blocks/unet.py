@@ -38,11 +38,15 @@ class UNet(nn.Module):
         self.decoder = nn.ModuleList(conv_norm_relu(a + b, a) for a, b in pairwise(channels))
 
     def forward(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D H W"]:
+        return self.with_bottom(images)[0]
+
+    def with_bottom(self, images: Float[Tensor, "B C H W"]) -> tuple[Float[Tensor, "B D H W"], Float[Tensor, "B E h w"]]:
+        """The features at input resolution, and those at the coarsest level, which see the most of the image."""
         skips = [self.encoder[0](images)]
         for level in self.encoder[1:]:
             skips.append(level(F.max_pool2d(skips[-1], 2)))
-        features = self.bottom(skips.pop())
+        features = bottom = self.bottom(skips.pop())
         for level in reversed(self.decoder):
             skip = skips.pop()
             features = level(torch.cat([skip, F.interpolate(features, size=skip.shape[-2:])], dim=1))
-        return features
+        return features, bottom

@@ -14,6 +14,7 @@ from facelab.explorers.layer_importance import LayerImportanceExplorer
 from facelab.explorers.maps import MapExplorer
 from facelab.explorers.neighbours import NeighbourExplorer
 from facelab.explorers.photo import PhotoExplorer
+from facelab.explorers.pose_gate import PoseGateExplorer
 from facelab.explorers.recombinator import RecombinatorExplorer
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "MapExplorer",
     "NeighbourExplorer",
     "PhotoExplorer",
+    "PoseGateExplorer",
     "RecombinatorExplorer",
     "View",
     "WorldExplorer",

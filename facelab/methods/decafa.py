@@ -4,6 +4,7 @@ Source: Dapogny, Bailly, Cord, "DeCaFA: Deep Convolutional Cascade for Face Alig
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -11,10 +12,19 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from facelab.blocks import UNet, expected_position, landmark_loss, spatial_softmax, standardise
+from facelab.blocks import (
+    TransferLayers,
+    UNet,
+    expected_position,
+    increasing_weights,
+    landmark_loss,
+    merge_attention,
+    run_cascade,
+    spatial_softmax,
+    standardise,
+)
 
 FUSIONS = ("none", "mask", "deep")
-HEADS = ("chained", "independent")
 
 
 class StageOutput(NamedTuple):
@@ -33,52 +43,6 @@ class StageOutput(NamedTuple):
     maps: dict[int, Float[Tensor, "B _ h w"]]
     landmarks: dict[int, Float[Tensor, "B _ 2"]]
     attention: Float[Tensor, "B 1 h w"]
-
-
-class TransferLayers(nn.Module):
-    """1x1 convolutions from features to the score maps of every mark-up.
-
-    Chained: Z_1 = A_1 (gain H), Z_t = A_t Z_{t-1}, on the scores before the softmax, so that the gradient of a coarse mark-up
-    passes through the finer maps. Independent: Z_t = A_t (gain H).
-
-    A sharp map needs scores that differ by ten or more, while Adam moves every weight by about the learning rate per step.
-    The gain, ours and not the paper's, lets scores grow that much faster; it is a change of the unit of A_1 and no more.
-
-    Args:
-        in_channels: channels of the features.
-        markups: numbers of landmarks in the order of the chain, the finest first in the paper.
-        heads: "chained" or "independent".
-        gain: factor on the features.
-    """
-
-    def __init__(self, in_channels: int, markups: Sequence[int], heads: str = "chained", gain: float = 1.0):
-        super().__init__()
-        if heads not in HEADS:
-            raise ValueError(f"heads = {heads!r} is unknown; choose one of {HEADS}.")
-        self.heads, self.gain = heads, gain
-        sources = [in_channels, *markups[:-1]] if heads == "chained" else [in_channels] * len(markups)
-        # The weight of layer t is the matrix A_t itself, (landmarks of t, channels before it).
-        self.layers = nn.ModuleDict({str(size): nn.Linear(source, size) for source, size in zip(sources, markups, strict=True)})
-
-    def forward(self, features: Float[Tensor, "B C h w"]) -> dict[int, Float[Tensor, "B _ h w"]]:
-        """Score maps of each mark-up."""
-        logits, source = {}, self.gain * features.flatten(2)
-        for size, layer in self.layers.items():
-            # A 1x1 convolution as a matrix product over pixels, twice as fast as the convolution on a CPU.
-            scores = torch.baddbmm(layer.bias[None, :, None], layer.weight.expand(len(source), -1, -1), source)
-            logits[int(size)] = scores.unflatten(2, features.shape[-2:])
-            if self.heads == "chained":
-                source = scores
-        return logits
-
-
-def merge_attention(maps: Float[Tensor, "B K h w"]) -> Float[Tensor, "B 1 h w"]:
-    """All landmarks' maps added up and divided by the highest value: 0..1.
-
-    Raw maps sum to one over thousands of pixels; features multiplied by them would vanish.
-    """
-    merged = maps.sum(dim=1, keepdim=True)
-    return merged / merged.amax(dim=(2, 3), keepdim=True)
 
 
 class DeCaFA(nn.Module):
@@ -141,18 +105,18 @@ class DeCaFA(nn.Module):
         attention = attention or {}
         if attention and self.fusion == "none":
             raise ValueError("With fusion = 'none' there is no merged attention to replace; use 'mask' or 'deep'.")
-        image = inputs = F.pixel_unshuffle(standardise(images) if self.standardised else images, self.stride)
-        outputs: list[StageOutput] = []
-        for stage, (unet, transfer) in enumerate(zip(self.unets, self.transfers, strict=True)):
-            if outputs:
-                inputs = torch.cat([image, self.fuse(image, outputs[-1])], dim=1)
-            features = unet(inputs)
-            logits = transfer(features)
-            maps = {size: spatial_softmax(scores) for size, scores in logits.items()}
-            landmarks = {size: expected_position(map_, self.stride) for size, map_ in maps.items()}
-            merged = attention.get(stage, merge_attention(maps[self.finest]))
-            outputs.append(StageOutput(features, logits, maps, landmarks, merged))
-        return outputs
+        image = F.pixel_unshuffle(standardise(images) if self.standardised else images, self.stride)
+        stages = [partial(self.stage, stage, attention=attention.get(stage)) for stage in range(len(self.unets))]
+        return run_cascade(image, stages, partial(self.fuse, image))
+
+    def stage(self, stage: int, inputs: Float[Tensor, "B D h w"], attention: Float[Tensor, "B 1 h w"] | None = None) -> StageOutput:
+        """One stage from its input; `attention` takes the place of its own."""
+        features = self.unets[stage](inputs)
+        logits = self.transfers[stage](features)
+        maps = {size: spatial_softmax(scores) for size, scores in logits.items()}
+        landmarks = {size: expected_position(map_, self.stride) for size, map_ in maps.items()}
+        merged = merge_attention(maps[self.finest]) if attention is None else attention
+        return StageOutput(features, logits, maps, landmarks, merged)
 
     def fuse(self, image: Float[Tensor, "B C h w"], output: StageOutput) -> Float[Tensor, "B D h w"]:
         """What the next stage sees beside the image."""
@@ -162,11 +126,6 @@ class DeCaFA(nn.Module):
             return output.attention * image
         maps = output.maps[self.finest]
         return maps / maps.amax(dim=(2, 3), keepdim=True)
-
-
-def increasing_weights(stages: int) -> list[float]:
-    """lambda_i = 2^(i - S): early maps may stay broad, the last stage must be precise."""
-    return [2.0 ** (i - stages) for i in range(1, stages + 1)]
 
 
 def decafa_loss(

@@ -150,3 +150,39 @@ def draw_decafa(stages: int = 3, markups: Sequence[int] = (68, 29, 19, 5), fusio
             sheet.say(x + 1.42, 1.45, "sum says\nwhere to\nlook", size=7, color=GREEN)
     sheet.say(0.62, 0.4, "the image again" if stages > 1 else "", size=7)
     return sheet.picture
+
+
+@styled
+def draw_acdc(stages: int = 2) -> Picture:
+    """AC-DC: every stage says landmarks and pose; the pose opens feature maps, the landmarks open regions, for the next stage.
+
+    Args:
+        stages: number of U-Nets.
+    """
+    gap = 3.5
+    sheet = _Sheet(3.05 + gap * (stages - 1), 3.1, "AC-DC: the pose says which feature maps, the landmarks say which regions")
+    image = sheet.box(0.55, 1.5, "image", "image", 0.7)
+    entry: Box = image
+    for stage in range(stages):
+        x = 1.9 + gap * stage
+        net = sheet.box(x, 1.5, f"U-Net {stage + 1}", "features", 0.95)
+        sheet.right(entry, net)
+        if stage:
+            sheet.line((0.55, 1.29), (0.55, 0.42), (x - 0.3, 0.42), (x - 0.3, 1.29), color=GRAY)
+        pose = sheet.box(x + 0.2, 0.85, "pose", "scores", 0.75, 0.36)
+        maps = sheet.box(x + 0.2, 2.25, "landmark maps", "maps", 1.25, 0.36)
+        sheet.line((x + 0.2, 1.29), (x + 0.2, 1.03))
+        sheet.line((x + 0.2, 1.71), (x + 0.2, 2.07))
+        if stage == stages - 1:
+            continue
+        gate, region = sheet.node(x + 1.35, 1.5, "×"), sheet.node(x + 2.15, 1.5, "×")
+        sheet.right(net, gate)
+        sheet.right(gate, region)
+        sheet.line((pose[0] + 0.375, 0.85), (x + 1.35, 0.85), (x + 1.35, 1.36), color=ORANGE)
+        sheet.line((maps[0] + 0.625, 2.25), (x + 2.15, 2.25), (x + 2.15, 1.64), color=GREEN)
+        sheet.say(x + 1.43, 1.0, "gates g:\nwhich maps", size=7, color=ORANGE)
+        sheet.say(x + 1.2, 2.5, "attention m: which regions", size=7, color=GREEN)
+        entry = region
+    sheet.say(0.62, 0.33, "the image again" if stages > 1 else "", size=7)
+    sheet.say(0.1, 2.9, "Errors of stage 2 travel back through both gates, so that each task also teaches the other.", size=7.5)
+    return sheet.picture

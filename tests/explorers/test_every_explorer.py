@@ -20,6 +20,7 @@ from facelab import explorers
 from facelab.blocks import seeded
 from facelab.explorers import stops
 from facelab.explorers.explorer import TALLEST
+from facelab.methods.acdc import ACDC
 from facelab.methods.recombinator import RCN, SumNet
 
 pytestmark = pytest.mark.slow
@@ -49,6 +50,13 @@ def recombinator():
     with seeded(0):
         networks = SumNet(5, channels=(4, 4, 4)), RCN(5, channels=(4, 4, 4))
     return explorers.RecombinatorExplorer(images, *networks, truth=truth, refine=lambda scores: scores)
+
+
+def pose_gate():
+    images, truth = faces(3, 32)
+    with seeded(0):
+        model = ACDC(landmarks=5, channels=(4, 8))
+    return explorers.PoseGateExplorer(images, model.eval(), truth=truth[:, :5])
 
 
 def maps():
@@ -82,6 +90,7 @@ BUILDERS = {
     "layer importance": layer_importance,
     "photo": lambda: explorers.PhotoExplorer(Cascade()),
     "recombinator": recombinator,
+    "pose gate": pose_gate,
     "world": lambda: explorers.WorldExplorer(face=3, size=64, channel="normals"),  # the quickest to draw
     "maps": maps,
     "neighbours": neighbours,

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from facelab.blocks import convert_landmarks, seeded, standardise
-from facelab.methods.decafa import DeCaFA, StageOutput, TransferLayers, decafa_loss, increasing_weights, merge_attention
+from facelab.blocks import TransferLayers, convert_landmarks, increasing_weights, merge_attention, seeded, standardise
+from facelab.methods.decafa import DeCaFA, StageOutput, decafa_loss
 
 SIZE = 24
 

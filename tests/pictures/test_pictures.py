@@ -204,6 +204,8 @@ class TestWiring:
         [
             pictures.draw_sumnet(5, 80),
             pictures.draw_rcn(3, 32),
+            pictures.draw_acdc(),
+            pictures.draw_acdc(3),
             pictures.draw_decafa(2, (68, 5), "mask"),
             pictures.draw_decafa(fusion="none"),
         ],
