@@ -1,11 +1,8 @@
 """Layers, read-outs, losses and augmentation that more than one method uses."""
 
 from facelab.blocks.augmentation import Warp, augment, draw_warp, two_views
-<<<<<<< HEAD
-from facelab.blocks.descriptors import angles, distances, gradient_histograms, triangulation
-=======
 from facelab.blocks.cascade import TransferLayers, increasing_weights, merge_attention, run_cascade
->>>>>>> acdc
+from facelab.blocks.descriptors import angles, distances, gradient_histograms, triangulation
 from facelab.blocks.digests import digest, digest_of_network
 from facelab.blocks.experts import ExpertLinear, ExpertMLP, Gate, PatchExperts, mix
 from facelab.blocks.heatmaps import argmax_position, expected_position, heatmap_nll, one_hot_maps, pixel_index, spatial_softmax
