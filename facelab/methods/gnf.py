@@ -1,0 +1,203 @@
+"""Greedy neural forests, and the cascade that first moves a shape model and then the points themselves.
+
+A neural forest is a small network whose last layer decides at the nodes of soft trees. Evaluated softly it mixes all leaves of a tree,
+evaluated greedily it walks to a single one. A *greedy* neural forest is trained for the walk.
+
+Source: Dapogny, Bailly, Dubuisson, "Face Alignment with Cascaded Semi-Parametric Deep Greedy Neural Forests", Pattern Recognition
+Letters 2018, arXiv:1703.01597. How the paper trains for the walk could not be read, so the straight-through rule is a reconstruction.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from numba import njit
+from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin, clone
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor, nn
+
+from facelab.blocks.parameters import seeded, shake
+from facelab.blocks.shape_model import ShapeModel
+from facelab.blocks.trees import leaf_probabilities, straight_through_leaves, tree_depth
+
+HOW = ("soft", "greedy")
+FIRST_LOGIT = 1.5
+"""Standard deviation of the first logits: nodes that neither are sure, so that gradients vanish, nor all undecided."""
+
+
+class NeuralForest(nn.Module):
+    """Dense layer, then trees whose nodes decide on its output: y = 1/T sum_t sum_l mu_tl(h) pi_tl.
+
+    Args:
+        features: numbers that describe a sample, standardised.
+        outputs: numbers that are predicted.
+        trees: T of them.
+        depth: D of every tree, which has 2^D - 1 nodes and 2^D leaves.
+        width: of the dense layer.
+    """
+
+    def __init__(self, features: int, outputs: int, trees: int = 20, depth: int = 5, width: int = 64):
+        super().__init__()
+        self.trees, self.depth = trees, tree_depth(2**depth - 1)
+        self.project = nn.Sequential(nn.Linear(features, width), nn.ReLU())
+        self.nodes = nn.Linear(width, trees * (2**depth - 1))
+        nn.init.normal_(self.nodes.weight, std=FIRST_LOGIT * math.sqrt(6 / width))  # a unit of the first layer has the square 1/6
+        self.leaves = nn.Parameter(torch.randn(trees, 2**depth, outputs))
+
+    def decisions(self, x: Float[Tensor, "B features"]) -> Float[Tensor, "B trees nodes"]:
+        """Logit of going left at every node, in heap order as in `blocks.trees`."""
+        return self.nodes(self.project(x)).unflatten(1, (self.trees, -1))
+
+    def mix(self, reach: Float[Tensor, "rows leaves"]) -> Float[Tensor, "B outputs"]:
+        """Mean over the trees of the leaves weighted by how far each is reached; rows are samples x trees."""
+        return reach.reshape(-1, self.leaves.shape[0] * self.leaves.shape[1]) @ self.leaves.flatten(0, 1) / self.trees
+
+    def forward(self, x: Float[Tensor, "B features"], evaluation: str = "soft") -> Float[Tensor, "B outputs"]:
+        """The soft or the greedy answer; the gradient of the greedy one is the straight-through one, d in place of [d > 1/2].
+
+        Raises:
+            ValueError: an evaluation that is neither "soft" nor "greedy".
+        """
+        reach = {"soft": leaf_probabilities, "greedy": straight_through_leaves}[known(evaluation, "evaluation")]
+        return self.mix(reach(self.decisions(x).flatten(0, 1)))
+
+
+def known(how: str, name: str) -> str:
+    """`how` as it is.
+
+    Raises:
+        ValueError: it is neither "soft" nor "greedy".
+    """
+    if how not in HOW:
+        raise ValueError(f"{name} = {how!r} is not known; use 'soft' or 'greedy'.")
+    return how
+
+
+def nodes_evaluated(trees: int, depth: int, evaluation: str) -> int:
+    """Node decisions that one answer takes: all of them softly, one path a tree greedily.
+
+    Raises:
+        ValueError: an evaluation that is neither "soft" nor "greedy".
+    """
+    return trees * (depth if known(evaluation, "evaluation") == "greedy" else 2**depth - 1)
+
+
+@njit(cache=True)
+def walk_forest(h: np.ndarray, weight: np.ndarray, bias: np.ndarray, leaves: np.ndarray) -> np.ndarray:
+    """The greedy answer, one path a tree, from the output of the dense layer.
+
+    Args:
+        h: (B, width).
+        weight, bias: (T, nodes, width) and (T, nodes).
+        leaves: (T, leaves, outputs).
+
+    Returns:
+        (B, outputs).
+    """
+    trees, nodes, width = weight.shape
+    answer = np.zeros((len(h), leaves.shape[2]), leaves.dtype)
+    for sample in range(len(h)):
+        for tree in range(trees):
+            node = 0  # the root; its children in the heap are 1 and 2
+            while node < nodes:
+                logit = bias[tree, node]
+                for unit in range(width):
+                    logit += weight[tree, node, unit] * h[sample, unit]
+                node = 2 * node + (1 if logit >= 0 else 2)
+            for output in range(leaves.shape[2]):
+                answer[sample, output] += leaves[tree, node - nodes, output] / trees
+    return answer
+
+
+@njit(cache=True)
+def blend_forest(h: np.ndarray, weight: np.ndarray, bias: np.ndarray, leaves: np.ndarray) -> np.ndarray:
+    """The soft answer in the same plain loops as `walk_forest`: all nodes, all leaves. Arguments and result as there."""
+    trees, nodes, width = weight.shape
+    answer = np.zeros((len(h), leaves.shape[2]), leaves.dtype)
+    reach = np.ones(2 * nodes + 1, h.dtype)
+    for sample in range(len(h)):
+        for tree in range(trees):
+            for node in range(nodes):
+                logit = bias[tree, node]
+                for unit in range(width):
+                    logit += weight[tree, node, unit] * h[sample, unit]
+                left = 1 / (1 + np.exp(-logit))
+                reach[2 * node + 1], reach[2 * node + 2] = reach[node] * left, reach[node] * (1 - left)
+            for leaf in range(nodes + 1):
+                for output in range(leaves.shape[2]):
+                    answer[sample, output] += reach[nodes + leaf] * leaves[tree, leaf, output] / trees
+    return answer
+
+
+class NeuralForestRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
+    """A neural forest with scikit-learn's interface: standardises, trains with Adam on the squared error, answers softly or greedily.
+
+        forest = NeuralForestRegressor(training="greedy", evaluation="greedy").fit(X, Y)
+        answers = forest.predict(X_test)
+
+    Args:
+        training: "soft" trains the soft answer, "greedy" the greedy one, straight through.
+        evaluation: "soft" mixes all leaves, "greedy" walks to one leaf a tree; may be set after training.
+        trees, depth, width: as `NeuralForest` takes them.
+        steps, batch_size, learning_rate: of Adam, whose rate falls to zero along half a cosine.
+        random_state: whole number that fixes first weights and batches.
+    """
+
+    def __init__(
+        self, training="greedy", evaluation="greedy", trees=20, depth=5, width=64, steps=600, batch_size=128, learning_rate=0.01,
+        random_state=0,
+    ):  # fmt: skip
+        self.training = training
+        self.evaluation = evaluation
+        self.trees = trees
+        self.depth = depth
+        self.width = width
+        self.steps = steps
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.random_state = random_state
+
+    def fit(self, X, y) -> Self:
+        """Trains on X (N, features) and y (N,) or (N, outputs).
+
+        Raises:
+            ValueError: data that scikit-learn refuses, or training or evaluation that is not known.
+        """
+        known(self.training, "training"), known(self.evaluation, "evaluation")
+        X, y = validate_data(self, X, y, multi_output=True, y_numeric=True, dtype=np.float64)
+        self.centre_, self.spread_ = X.mean(axis=0), X.std(axis=0)
+        self.spread_[self.spread_ == 0] = 1.0
+        self.level_ = y.mean(axis=0)
+        self.unit_ = float((y - self.level_).std()) or 1.0  # one for all outputs: what is large stays large
+        inputs = self._standardised(X)
+        targets = torch.from_numpy((y - self.level_) / self.unit_).float().reshape(len(y), -1)
+        with seeded(int(self.random_state or 0)):
+            self.forest_ = NeuralForest(X.shape[1], targets.shape[1], self.trees, self.depth, self.width)
+            shake(self.forest_)
+            optimizer = torch.optim.Adam(self.forest_.parameters(), lr=self.learning_rate)
+            self.losses_ = []
+            for step in range(self.steps):
+                for group in optimizer.param_groups:
+                    group["lr"] = self.learning_rate * 0.5 * (1 + math.cos(math.pi * step / self.steps))
+                rows = torch.randint(len(inputs), (min(self.batch_size, len(inputs)),))
+                loss = (self.forest_(inputs[rows], self.training) - targets[rows]).square().mean()
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                self.losses_.append(float(loss.detach()))
+        self.forest_.requires_grad_(False)
+        return self
+
+    def predict(self, X) -> np.ndarray:
+        """Answers (N,) or (N, outputs), as y was."""
+        check_is_fitted(self)
+        X = validate_data(self, X, reset=False, dtype=np.float64)
+        answer = self.forest_(self._standardised(X), self.evaluation).double().numpy()
+        return answer.reshape(len(X), *np.shape(self.level_)) * self.unit_ + self.level_
+
+    def _standardised(self, X: Float[np.ndarray, "N features"]) -> Float[Tensor, "N features"]:
+        return torch.from_numpy((X - self.centre_) / self.spread_).float()
