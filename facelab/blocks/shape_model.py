@@ -11,7 +11,6 @@ Source: Cootes, Taylor, Cooper, Graham, "Active Shape Models - Their Training an
 """
 
 from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
 from jaxtyping import Complex, Float
@@ -39,7 +38,7 @@ class ShapeModel:
     centre: complex
 
     @classmethod
-    def of(cls, shapes: Float[np.ndarray, "N K 2"], modes: int, iterations: int = 5) -> Self:
+    def of(cls, shapes: Float[np.ndarray, "N K 2"], modes: int, iterations: int = 5) -> "ShapeModel":
         """Learns it from shapes in pixels: aligns all to their mean, again and again, then finds the principal components.
 
         Raises:

@@ -103,7 +103,9 @@ def straight_through_leaves(logits: Float[Tensor, "B nodes"]) -> Float[Tensor, "
     Raises:
         ValueError: the number of columns is no tree's.
     """
-    decided = logits + (logits == 0) * torch.finfo(logits.dtype).tiny  # a tie goes left, so that the other side sees a right that is refused
+    decided = (
+        logits + (logits == 0).to(logits) * torch.finfo(logits.dtype).tiny
+    )  # a tie goes left, so that the other side sees a right that is refused
 
     def side(towards: Tensor) -> Tensor:
         probability = torch.sigmoid(towards)

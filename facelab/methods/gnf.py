@@ -8,20 +8,20 @@ Letters 2018, arXiv:1703.01597. How the paper trains for the walk could not be r
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Self
+from itertools import pairwise
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from numba import njit
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin, clone
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
 from facelab.blocks.parameters import seeded, shake
-from facelab.blocks.shape_model import ShapeModel
+from facelab.blocks.shape_model import ShapeModel, as_complex, as_pairs
 from facelab.blocks.trees import leaf_probabilities, straight_through_leaves, tree_depth
 
 HOW = ("soft", "greedy")
@@ -52,18 +52,22 @@ class NeuralForest(nn.Module):
         """Logit of going left at every node, in heap order as in `blocks.trees`."""
         return self.nodes(self.project(x)).unflatten(1, (self.trees, -1))
 
-    def mix(self, reach: Float[Tensor, "rows leaves"]) -> Float[Tensor, "B outputs"]:
-        """Mean over the trees of the leaves weighted by how far each is reached; rows are samples x trees."""
-        return reach.reshape(-1, self.leaves.shape[0] * self.leaves.shape[1]) @ self.leaves.flatten(0, 1) / self.trees
-
     def forward(self, x: Float[Tensor, "B features"], evaluation: str = "soft") -> Float[Tensor, "B outputs"]:
         """The soft or the greedy answer; the gradient of the greedy one is the straight-through one, d in place of [d > 1/2].
 
         Raises:
             ValueError: an evaluation that is neither "soft" nor "greedy".
         """
-        reach = {"soft": leaf_probabilities, "greedy": straight_through_leaves}[known(evaluation, "evaluation")]
-        return self.mix(reach(self.decisions(x).flatten(0, 1)))
+        return self.reach(x, evaluation).flatten(1) @ self.leaves.flatten(0, 1) / self.trees
+
+    def reach(self, x: Float[Tensor, "B features"], evaluation: str = "soft") -> Float[Tensor, "B trees leaves"]:
+        """mu_tl, how far each leaf is reached: shares of one softly, one leaf a tree greedily."""
+        reached = {"soft": leaf_probabilities, "greedy": straight_through_leaves}[known(evaluation, "evaluation")]
+        return reached(self.decisions(x).flatten(0, 1)).reshape(len(x), self.trees, -1)
+
+    def trees_alone(self, x: Float[Tensor, "B features"], evaluation: str = "soft") -> Float[Tensor, "B trees outputs"]:
+        """What each tree says; the forest says their mean."""
+        return torch.einsum("btl,tlo->bto", self.reach(x, evaluation), self.leaves)
 
 
 def known(how: str, name: str) -> str:
@@ -161,7 +165,7 @@ class NeuralForestRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         self.learning_rate = learning_rate
         self.random_state = random_state
 
-    def fit(self, X, y) -> Self:
+    def fit(self, X, y) -> "NeuralForestRegressor":
         """Trains on X (N, features) and y (N,) or (N, outputs).
 
         Raises:
@@ -201,3 +205,123 @@ class NeuralForestRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
     def _standardised(self, X: Float[np.ndarray, "N features"]) -> Float[Tensor, "N features"]:
         return torch.from_numpy((X - self.centre_) / self.spread_).float()
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One update of the cascade: p <- p + Delta(x) if it is parametric, s <- s + Delta(x) if it is explicit.
+
+    Attributes:
+        parametric: whether it moves parameters of the model or the points themselves.
+        regressor: scikit-learn's interface, trained: features -> update.
+        model: of the shapes.
+    """
+
+    parametric: bool
+    regressor: BaseEstimator
+    model: ShapeModel
+
+    @classmethod
+    def trained(
+        cls,
+        kind: str,
+        regressor: BaseEstimator,
+        model: ShapeModel,
+        features: Float[np.ndarray, "N features"],
+        shapes: Float[np.ndarray, "N K 2"],
+        truth: Float[np.ndarray, "N K 2"],
+    ) -> "Stage":
+        """Trains a copy of `regressor` for the update from `shapes` to the truth; `kind` is "P" or "E".
+
+        Raises:
+            ValueError: another kind.
+        """
+        if kind not in ("P", "E"):
+            raise ValueError(f"A stage of kind {kind!r} is not known; use 'P' (parametric) or 'E' (explicit).")
+        flat = [model.parameters(s) if kind == "P" else s.reshape(len(s), -1) for s in (shapes, truth)]
+        return cls(kind == "P", clone(regressor).fit(features, flat[1] - flat[0]), model)
+
+    def move(self, shapes: Float[np.ndarray, "N K 2"], features: Float[np.ndarray, "N features"]) -> Float[np.ndarray, "N K 2"]:
+        """The shapes after the update that the features of their surroundings call for."""
+        update = self.regressor.predict(features)
+        if self.parametric:
+            return self.model.shape(self.model.plausible(self.model.parameters(shapes) + update))
+        return shapes + update.reshape(shapes.shape)
+
+
+Describe = Callable[[Float[np.ndarray, "N K 2"]], Float[np.ndarray, "N features"]]
+
+
+def train_cascades(
+    plans: Sequence[str],
+    regressor: BaseEstimator,
+    model: ShapeModel,
+    describe: Describe,
+    start: Float[np.ndarray, "N K 2"],
+    truth: Float[np.ndarray, "N K 2"],
+) -> dict[str, list[Stage]]:
+    """Cascades, each stage trained where the stages before it have left the shapes; plans that begin alike share their stages.
+
+        cascades = train_cascades(["PPE", "EEE"], NeuralForestRegressor(), model, describe, start, truth)
+
+    Args:
+        plans: kinds of the stages, such as "PPE": twice parametric, then explicit.
+        regressor: scikit-learn's interface; each stage trains a copy.
+        model: of the shapes.
+        describe: shapes -> features of the training images around them.
+        start: pixels.
+        truth: pixels.
+
+    Raises:
+        ValueError: a kind of stage that is not known.
+    """
+    trained: dict[str, list[Stage]] = {"": []}
+    shapes, features = {"": start}, {}
+    for plan in plans:
+        for before, after in pairwise(plan[:length] for length in range(len(plan) + 1)):
+            if after in trained:
+                continue
+            if before not in features:
+                features[before] = describe(shapes[before])
+            stage = Stage.trained(after[-1], regressor, model, features[before], shapes[before], truth)
+            trained[after] = [*trained[before], stage]
+            shapes[after] = stage.move(shapes[before], features[before])
+    return {plan: trained[plan] for plan in plans}
+
+
+def run_cascade(stages: Sequence[Stage], describe: Describe, start: Float[np.ndarray, "N K 2"]) -> Float[np.ndarray, "stages N K 2"]:
+    """The shapes at the start and after every stage, pixels; `describe` gives features of the images around shapes."""
+    path = [start]
+    for stage in stages:
+        path.append(stage.move(path[-1], describe(path[-1])))
+    return np.stack(path)
+
+
+def rough_starts(
+    model: ShapeModel,
+    truth: Float[np.ndarray, "N K 2"],
+    seed: int,
+    shift: float = 0.05,
+    scale: float = 0.08,
+    turn: float = 8.0,
+) -> Float[np.ndarray, "N K 2"]:
+    """Mean shapes in the box of each face, moved as a detector might: what a cascade starts from.
+
+    Args:
+        model: of the shapes.
+        truth: pixels; only its box is used.
+        seed: of the random numbers.
+        shift: standard deviation, in sides of the box.
+        scale: standard deviation, relative.
+        turn: standard deviation, degrees.
+    """
+    random = np.random.default_rng(seed)
+    low, high = as_complex(truth.min(axis=1)), as_complex(truth.max(axis=1))
+    side = np.maximum((high - low).real, (high - low).imag)
+    mean = as_pairs(model.mean)
+    across = np.ptp(mean, axis=0).max()
+    middle = complex(*(mean.min(axis=0) + mean.max(axis=0)) / 2)
+    grown = side / across * (1 + scale * random.normal(size=len(truth)))
+    turned = np.exp(1j * np.radians(turn) * random.normal(size=len(truth)))
+    place = (low + high) / 2 + shift * side * as_complex(random.normal(size=(len(truth), 2)))
+    return as_pairs((grown * turned)[:, None] * (model.mean - middle) + place[:, None])
