@@ -12,10 +12,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from typing import Any
+
 import numpy as np
 import torch
 from jaxtyping import Float
-from numba import njit
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin, clone
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
@@ -90,53 +91,6 @@ def nodes_evaluated(trees: int, depth: int, evaluation: str) -> int:
     return trees * (depth if known(evaluation, "evaluation") == "greedy" else 2**depth - 1)
 
 
-@njit(cache=True)
-def walk_forest(h: np.ndarray, weight: np.ndarray, bias: np.ndarray, leaves: np.ndarray) -> np.ndarray:
-    """The greedy answer, one path a tree, from the output of the dense layer.
-
-    Args:
-        h: (B, width).
-        weight, bias: (T, nodes, width) and (T, nodes).
-        leaves: (T, leaves, outputs).
-
-    Returns:
-        (B, outputs).
-    """
-    trees, nodes, width = weight.shape
-    answer = np.zeros((len(h), leaves.shape[2]), leaves.dtype)
-    for sample in range(len(h)):
-        for tree in range(trees):
-            node = 0  # the root; its children in the heap are 1 and 2
-            while node < nodes:
-                logit = bias[tree, node]
-                for unit in range(width):
-                    logit += weight[tree, node, unit] * h[sample, unit]
-                node = 2 * node + (1 if logit >= 0 else 2)
-            for output in range(leaves.shape[2]):
-                answer[sample, output] += leaves[tree, node - nodes, output] / trees
-    return answer
-
-
-@njit(cache=True)
-def blend_forest(h: np.ndarray, weight: np.ndarray, bias: np.ndarray, leaves: np.ndarray) -> np.ndarray:
-    """The soft answer in the same plain loops as `walk_forest`: all nodes, all leaves. Arguments and result as there."""
-    trees, nodes, width = weight.shape
-    answer = np.zeros((len(h), leaves.shape[2]), leaves.dtype)
-    reach = np.ones(2 * nodes + 1, h.dtype)
-    for sample in range(len(h)):
-        for tree in range(trees):
-            for node in range(nodes):
-                logit = bias[tree, node]
-                for unit in range(width):
-                    logit += weight[tree, node, unit] * h[sample, unit]
-                left = 1 / (1 + np.exp(-logit))
-                reach[2 * node + 1], reach[2 * node + 2] = reach[node] * left, reach[node] * (1 - left)
-            for leaf in range(nodes + 1):
-                for output in range(leaves.shape[2]):
-                    answer[sample, output] += reach[nodes + leaf] * leaves[tree, leaf, output] / trees
-    return answer
-
-
 class NeuralForestRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
     """A neural forest with scikit-learn's interface: standardises, trains with Adam on the squared error, answers softly or greedily.
 
@@ -177,7 +131,7 @@ class NeuralForestRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         self.spread_[self.spread_ == 0] = 1.0
         self.level_ = y.mean(axis=0)
         self.unit_ = float((y - self.level_).std()) or 1.0  # one for all outputs: what is large stays large
-        inputs = self._standardised(X)
+        inputs = self.standardised(X)
         targets = torch.from_numpy((y - self.level_) / self.unit_).float().reshape(len(y), -1)
         with seeded(int(self.random_state or 0)):
             self.forest_ = NeuralForest(X.shape[1], targets.shape[1], self.trees, self.depth, self.width)
@@ -200,10 +154,11 @@ class NeuralForestRegressor(MultiOutputMixin, RegressorMixin, BaseEstimator):
         """Answers (N,) or (N, outputs), as y was."""
         check_is_fitted(self)
         X = validate_data(self, X, reset=False, dtype=np.float64)
-        answer = self.forest_(self._standardised(X), self.evaluation).double().numpy()
+        answer = self.forest_(self.standardised(X), self.evaluation).double().numpy()
         return answer.reshape(len(X), *np.shape(self.level_)) * self.unit_ + self.level_
 
-    def _standardised(self, X: Float[np.ndarray, "N features"]) -> Float[Tensor, "N features"]:
+    def standardised(self, X: Float[np.ndarray, "N features"]) -> Float[Tensor, "N features"]:
+        """What the forest gets: every feature with the mean 0 and the deviation 1 of the training data."""
         return torch.from_numpy((X - self.centre_) / self.spread_).float()
 
 
@@ -218,7 +173,7 @@ class Stage:
     """
 
     parametric: bool
-    regressor: BaseEstimator
+    regressor: Any
     model: ShapeModel
 
     @classmethod

@@ -6,16 +6,15 @@ import torch
 from sklearn.utils.estimator_checks import check_estimator
 
 from facelab.blocks import ShapeModel, seeded
+from facelab.blocks.forest_loops import blend_forest, walk_forest
 from facelab.methods.gnf import (
     NeuralForest,
     NeuralForestRegressor,
     Stage,
-    blend_forest,
     nodes_evaluated,
     rough_starts,
     run_cascade,
     train_cascades,
-    walk_forest,
 )
 
 QUICK = {"steps": 150, "trees": 3, "depth": 3, "width": 16, "learning_rate": 0.03}
