@@ -6,9 +6,9 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from facelab.pictures.faces import draw_face, draw_landmarks
-from facelab.pictures.style import BLUE, GRAY, ORANGE, TRUTH, Picture, new_picture, styled
+from facelab.pictures.style import BLACK, ORANGE, PINK, TRUTH, Picture, new_picture, styled
 
-KINDS = {"P": ("parametric", BLUE), "E": ("explicit", ORANGE)}
+KINDS = {"P": ("parametric", PINK), "E": ("explicit", ORANGE)}
 
 
 @styled
@@ -21,25 +21,25 @@ def show_stages(
     *,
     stage: int | None = None,
 ) -> Picture:
-    """A strip: the start in grey, then the shape after each stage in the colour of its kind, the truth in light blue under all.
+    """A strip: the start in white, then the shape after each stage in the colour of its kind, the truth in light blue under all.
 
     Args:
         image: the face.
         path: shapes, pixels; the start first.
         truth: pixels.
-        plan: kind of each stage, "P" parametric (blue) or "E" explicit (orange).
+        plan: kind of each stage, "P" parametric (pink) or "E" explicit (orange).
         errors: of each shape, percent of the distance between the eyes.
         stage: framed, with arrows from where its points came; 0 is the start; none by default.
     """
     picture = Picture(figsize=(10.4, 10.4 / len(path) + 0.15))  # fixed places: laying out anew would take half of the time
     width = 1 / len(path)
     for index, shape in enumerate(path):
-        name, color = KINDS[plan[index - 1]] if index else ("start", GRAY)
+        name, color = KINDS[plan[index - 1]] if index else ("start", "white")
         axes = picture.add_axes((index * width + 0.004, 0.01, width - 0.008, 0.86))
         draw_face(axes, image)
         draw_landmarks(axes, truth, TRUTH, size=3.5, lines=False)
         draw_landmarks(axes, shape, color, size=3.0)
-        axes.set_title(f"{index}: {name}, error {errors[index]:.1f} %", color=color, y=1.0)
+        axes.set_title(f"{index}: {name}, error {errors[index]:.1f} %", color=color if index else BLACK, y=1.0)
         if index == stage:
             axes.spines[:].set(visible=True, color="black", linewidth=2.5)
             if index:
