@@ -1,6 +1,6 @@
 """A face and its shape after every stage of a cascade."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -17,7 +17,7 @@ def show_stages(
     path: Float[np.ndarray, "stages K 2"],
     truth: Float[np.ndarray, "K 2"],
     plan: str,
-    errors: Sequence[float],
+    errors: Float[np.ndarray, " stages"],
     *,
     stage: int | None = None,
 ) -> Picture:
