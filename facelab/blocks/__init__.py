@@ -1,6 +1,7 @@
 """Layers, read-outs, losses and augmentation that more than one method uses."""
 
 from facelab.blocks.augmentation import Warp, augment, draw_warp, two_views
+from facelab.blocks.descriptors import angles, distances, gradient_histograms, triangulation
 from facelab.blocks.digests import digest, digest_of_network
 from facelab.blocks.experts import ExpertLinear, ExpertMLP, Gate, PatchExperts, mix
 from facelab.blocks.heatmaps import argmax_position, expected_position, heatmap_nll, one_hot_maps, pixel_index, spatial_softmax
@@ -22,6 +23,7 @@ __all__ = [
     "TreeGate",
     "UNet",
     "Warp",
+    "angles",
     "argmax_position",
     "augment",
     "convert_landmarks",
@@ -29,8 +31,10 @@ __all__ = [
     "cut_patches",
     "digest",
     "digest_of_network",
+    "distances",
     "draw_warp",
     "expected_position",
+    "gradient_histograms",
     "hard_leaf",
     "heatmap_nll",
     "interocular_distance",
@@ -46,5 +50,6 @@ __all__ = [
     "spatial_softmax",
     "standardise",
     "straight_through_leaves",
+    "triangulation",
     "two_views",
 ]

@@ -7,11 +7,11 @@ import warnings
 import zipfile
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
 from facelab.batch import FaceBatch
@@ -37,6 +37,10 @@ class Annotation:
         box: (left, top, right, bottom) that the annotators or a detector drew, pixels.
         flags: what else is said of it, such as "occlusion".
         fault: why the annotation cannot be used; empty if it can.
+        visible: which landmarks are not hidden, where annotators said so.
+        pose: yaw, pitch and roll in degrees, with the signs of `FaceBatch`.
+        gaze: unit line of sight in the camera space of `FaceBatch`.
+        pixels: the photograph, where a data set keeps it in a table; `file` is then that table.
     """
 
     file: Path
@@ -46,6 +50,10 @@ class Annotation:
     box: Float[np.ndarray, "4"] | None = None
     flags: frozenset[str] = frozenset()
     fault: str = ""
+    visible: Bool[np.ndarray, " K"] | None = None
+    pose: Float[np.ndarray, "3"] | None = None
+    gaze: Float[np.ndarray, "3"] | None = None
+    pixels: UInt8[np.ndarray, "H W 3"] | None = None
 
 
 class SkippedFaces(UserWarning):
@@ -125,7 +133,9 @@ def crop_all(annotations: Iterable[Annotation], size: int = 64, widen: float = W
     image, file = np.zeros((0, 0, 3), np.uint8), None
     for annotation in annotations:
         try:
-            if annotation.file != file:  # a photograph may hold several faces, and their annotations follow each other
+            if annotation.pixels is not None:
+                image, file = annotation.pixels, None
+            elif annotation.file != file:  # a photograph may hold several faces, and their annotations follow each other
                 image, file = read_image(annotation.file), annotation.file
             problem = annotation.fault or _problem(image, annotation.landmarks)
         except FileNotFoundError:
@@ -151,7 +161,21 @@ def crop_all(annotations: Iterable[Annotation], size: int = 64, widen: float = W
         identity=np.array([rank[annotation.person] for annotation in used]),
         names=tuple(annotation.name for annotation in used),
     )
-    return batch, problems
+    return _with_truth(batch, annotations), problems
+
+
+def _with_truth(batch: FaceBatch, annotations: Sequence[Annotation]) -> FaceBatch:
+    """What is known of every face beside its landmarks; it is not kept with the crops, for it costs nothing to look up."""
+    known = {annotation.name: annotation for annotation in annotations}
+    used = [known[name] for name in batch.names]
+
+    def together(field: str) -> np.ndarray | None:
+        values = [getattr(annotation, field) for annotation in used]
+        return None if any(value is None for value in values) else np.stack(values)
+
+    pose = together("pose")
+    yaw, pitch, roll = (None, None, None) if pose is None else pose.T
+    return replace(batch, visible=together("visible"), gaze=together("gaze"), yaw=yaw, pitch=pitch, roll=roll)
 
 
 def report(problems: Sequence[str], total: int, source: str) -> None:
@@ -173,6 +197,7 @@ def cropped(annotations: Sequence[Annotation], size: int, widen: float, source: 
         loaded = crop_all(annotations, size, widen)
         _save(file, *loaded)
     batch, problems = loaded
+    batch = _with_truth(batch, annotations)
     report(problems, len(annotations), source)
     return batch
 

@@ -103,7 +103,7 @@ def _directions(name: str) -> str:
         )
     if about.get("files") or about.get("archive"):
         return f"Either download it with `facelab data fetch {name}`, or {place}."
-    return f"Its owners ask for your agreement first; {place}."
+    return f"{about.get('by_hand', 'Its owners ask for your agreement first')}; {place}."
 
 
 def _package_folder(package: str) -> Path:
