@@ -26,7 +26,7 @@ from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from facelab import checkpoints
-from facelab.blocks import seeded
+from facelab.blocks import seeded, shake
 from facelab.blocks.nested import as_tensor, children, is_tensor, leaves, like, map_tensors
 from facelab.checkpoints import Resumable
 from facelab.networks.evaluation import in_evaluation_mode
@@ -299,8 +299,7 @@ def _train(
     still = [module for module in model.modules() if not module.training and _frozen(module)]
     optimizer = make_optimizer(model.parameters())
     highest = [float(group["lr"]) for group in optimizer.param_groups]
-    if os.environ.get("FACELAB_SHAKE"):
-        _shake(model, int(os.environ["FACELAB_SHAKE"]))
+    shake(model)
     if folder:
         run = checkpoints.identified({"weights": model, "optimizer": optimizer}, run | {"data": data})
     wrapped, optimizer = fabric.setup(model, optimizer)
@@ -410,17 +409,6 @@ def _average_of(model: nn.Module) -> AveragedModel:
             if isinstance(kept, Tensor) and not kept.is_leaf:
                 setattr(module, name, kept.detach())
     return AveragedModel(model, use_buffers=True)
-
-
-@torch.no_grad()
-def _shake(model: nn.Module, seed: int, size: float = 1e-7) -> None:
-    """Changes every weight by about its last digit: the cheapest stand-in for another processor, which adds in another order.
-
-    `FACELAB_SHAKE=1` in the environment asks for it in every training; what does not survive it is chance.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    for parameter in model.parameters():
-        parameter.mul_(1 + size * torch.randn(parameter.shape, generator=generator).to(parameter))
 
 
 def _evaluate(evaluate, model) -> dict[str, float]:

@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent / "support"))
 
 import jaxtyping
 
-KERNELS = tuple(f"facelab.worlds.faces.{name}" for name in ("rendering", "sensor", "shading"))
+KERNELS = (*(f"facelab.worlds.faces.{name}" for name in ("rendering", "sensor", "shading")), "facelab.blocks.forest_loops")
 TIMED = any("benchmarks" in argument for argument in sys.argv)  # what is timed runs as it does for its users, unchecked
 hook = jaxtyping.install_import_hook("facelab", "typechecker.check").hook
 instrumented = hook.should_instrument

@@ -8,9 +8,10 @@ from facelab.blocks.experts import ExpertLinear, ExpertMLP, Gate, PatchExperts, 
 from facelab.blocks.heatmaps import argmax_position, expected_position, heatmap_nll, one_hot_maps, pixel_index, spatial_softmax
 from facelab.blocks.landmarks import ConvRegressor, convert_landmarks, interocular_distance, landmark_loss
 from facelab.blocks.light import standardise
-from facelab.blocks.parameters import count_parameters, matched_width, seeded
+from facelab.blocks.parameters import count_parameters, matched_width, seeded, shake
 from facelab.blocks.patches import cut_patches
-from facelab.blocks.trees import TreeGate, hard_leaf, leaf_probabilities, log_leaf_probabilities
+from facelab.blocks.shape_model import ShapeModel
+from facelab.blocks.trees import TreeGate, hard_leaf, leaf_probabilities, log_leaf_probabilities, straight_through_leaves
 from facelab.blocks.unet import UNet
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "ExpertMLP",
     "Gate",
     "PatchExperts",
+    "ShapeModel",
     "TransferLayers",
     "TreeGate",
     "UNet",
@@ -49,8 +51,10 @@ __all__ = [
     "pixel_index",
     "run_cascade",
     "seeded",
+    "shake",
     "spatial_softmax",
     "standardise",
+    "straight_through_leaves",
     "triangulation",
     "two_views",
 ]

@@ -92,6 +92,28 @@ def leaf_probabilities(logits: Float[Tensor, "B nodes"], hard: bool = False) -> 
     return F.one_hot(hard_leaf(logits), logits.shape[1] + 1).to(logits.dtype)
 
 
+def straight_through_leaves(logits: Float[Tensor, "B nodes"]) -> Float[Tensor, "B leaves"]:
+    """One at the leaf of the walk and zero elsewhere, as `leaf_probabilities` with `hard`, but with a gradient.
+
+    The decision [d >= 1/2] is kept on the way forward; on the way back it counts as d. So a node on the path learns from the
+    difference between the leaf that was reached and the one that a walk on its other side would have reached.
+
+    Source: Bengio, Leonard, Courville, "Estimating or Propagating Gradients Through Stochastic Neurons", 2013, straight-through estimator.
+
+    Raises:
+        ValueError: the number of columns is no tree's.
+    """
+    decided = (
+        logits + (logits == 0).to(logits) * torch.finfo(logits.dtype).tiny
+    )  # a tie goes left, so that the other side sees a right that is refused
+
+    def side(towards: Tensor) -> Tensor:
+        probability = torch.sigmoid(towards)
+        return (towards > 0).to(towards) + (probability - probability.detach())
+
+    return _levels(decided, side, torch.mul, 1.0, last=True)
+
+
 def hard_leaf(logits: Float[Tensor, "B nodes"]) -> Int[Tensor, " B"]:
     """Leaf at the end of the walk that turns to the likelier side at every node, left where both are equal.
 

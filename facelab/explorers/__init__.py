@@ -7,6 +7,7 @@ from typing import Any
 
 from facelab.explorers.attention import AttentionExplorer, attention_view, stages_from_maps
 from facelab.explorers.attribution import AttributionExplorer
+from facelab.explorers.cascade import CascadeExplorer
 from facelab.explorers.curves import CurveExplorer
 from facelab.explorers.explorer import Explorer, View, stops
 from facelab.explorers.gating_tree import GatingTreeExplorer, face_sweep
@@ -20,6 +21,7 @@ from facelab.explorers.recombinator import RecombinatorExplorer
 __all__ = [
     "AttentionExplorer",
     "AttributionExplorer",
+    "CascadeExplorer",
     "CurveExplorer",
     "Explorer",
     "GatingTreeExplorer",

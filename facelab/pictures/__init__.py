@@ -4,6 +4,7 @@
 """
 
 from facelab.pictures.attributions import Account, show_attribution
+from facelab.pictures.cascade import plot_decisions, show_stages
 from facelab.pictures.curves import plot_bars, plot_cumulative_error, plot_history, plot_masking
 from facelab.pictures.faces import show_faces, show_truth
 from facelab.pictures.importance import draw_bit_flips, plot_agreement, plot_ranks, plot_sensitivity
@@ -26,6 +27,7 @@ __all__ = [
     "plot_agreement",
     "plot_bars",
     "plot_cumulative_error",
+    "plot_decisions",
     "plot_history",
     "plot_masking",
     "plot_matrix",
@@ -36,6 +38,7 @@ __all__ = [
     "show_attribution",
     "show_faces",
     "show_maps",
+    "show_stages",
     "show_strip",
     "show_truth",
 ]

@@ -15,6 +15,7 @@ from facelab.blocks.trees import (
     leaf_probabilities,
     log_leaf_probabilities,
     log_reach,
+    straight_through_leaves,
     tree_depth,
 )
 
@@ -188,3 +189,20 @@ def test_only_one_leaf_is_exact_and_ends_with_the_block():
     assert leaf_probabilities(gate.eval()(points)).max() < 1
     with pytest.raises(ValueError, match="0 to 15"), gate.only(16):
         pass
+
+
+def test_straight_through_leaves_are_those_of_the_walk_and_learn():
+    logits = decisions(3).requires_grad_()
+    leaves = straight_through_leaves(logits)
+    torch.testing.assert_close(leaves.detach(), leaf_probabilities(logits.detach(), hard=True))
+    assert straight_through_leaves(torch.zeros(1, 7, dtype=torch.float64)).tolist() == [[1.0] + [0.0] * 7], "ties go left"
+    values = torch.arange(8.0, dtype=torch.float64) ** 2
+    (leaves @ values).sum().backward()
+    for sample in range(len(logits)):
+        d = logits[sample, 0].sigmoid()
+        other = logits[sample].detach().clone()
+        other[0] = -other[0]
+        both = torch.stack([logits[sample].detach(), other])
+        reached = (leaf_probabilities(both, hard=True) @ values).tolist()
+        left, right = reached if logits[sample, 0] >= 0 else reached[::-1]
+        assert logits.grad[sample, 0].item() == pytest.approx((d * (1 - d) * (left - right)).item())

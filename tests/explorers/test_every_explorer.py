@@ -17,10 +17,11 @@ from small_cascade import Cascade, faces
 from small_mixture import Mixture
 
 from facelab import explorers
-from facelab.blocks import seeded
+from facelab.blocks import ShapeModel, seeded
 from facelab.explorers import stops
 from facelab.explorers.explorer import TALLEST
 from facelab.methods.acdc import ACDC
+from facelab.methods.gnf import NeuralForestRegressor, train_cascades
 from facelab.methods.recombinator import RCN, SumNet
 
 pytestmark = pytest.mark.slow
@@ -82,8 +83,18 @@ def curves():
     return explorers.CurveExplorer(x, values, label="learning rate", value_label="error, %", controls=made, logarithmic=True)
 
 
+def cascade():
+    images, truth = faces(4, 32)
+    model = ShapeModel.of(np.concatenate([truth, truth + np.random.default_rng(0).normal(size=truth.shape)]).astype(float), modes=2)
+    start, features = model.shape(model.parameters(truth) * 0.5), np.random.default_rng(1).normal(size=(4, 6))
+    regressor = NeuralForestRegressor(trees=2, depth=2, width=4, steps=5)
+    plans = train_cascades(["PE", "EE"], regressor, model, lambda shapes: features, start, truth.astype(float))
+    return explorers.CascadeExplorer(images, plans, lambda shapes, number: features[[number]], start, truth.astype(float))
+
+
 BUILDERS = {
     "attention": attention,
+    "cascade": cascade,
     "attribution": small_attribution.explorer,
     "gating tree": lambda: gating_tree(3),
     "deep gating tree": lambda: gating_tree(6),
