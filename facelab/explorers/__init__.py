@@ -8,6 +8,7 @@ from typing import Any
 from facelab.explorers.attention import AttentionExplorer, attention_view, stages_from_maps
 from facelab.explorers.attribution import AttributionExplorer
 from facelab.explorers.curves import CurveExplorer
+from facelab.explorers.equivariance import EquivarianceExplorer
 from facelab.explorers.explorer import Explorer, View, stops
 from facelab.explorers.gating_tree import GatingTreeExplorer, face_sweep
 from facelab.explorers.layer_importance import LayerImportanceExplorer
@@ -20,6 +21,7 @@ __all__ = [
     "AttentionExplorer",
     "AttributionExplorer",
     "CurveExplorer",
+    "EquivarianceExplorer",
     "Explorer",
     "GatingTreeExplorer",
     "LayerImportanceExplorer",

@@ -4,7 +4,7 @@ Honari, Molchanov, Tyree, Vincent, Pal, Kautz: Improving Landmark Localization w
 The paper's network (RCN+) is replaced by a small U-Net; schedules and weights of the losses are a reconstruction.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -79,9 +79,8 @@ class SemiSupervisedLandmarks(nn.Module):
         self.unet = UNet(STRIDE**2, channels)
         self.output = nn.Conv2d(channels[0], landmarks, 1)
         inputs = {"landmarks": 2 * landmarks, "features": channels[0], "maps": landmarks * (size // STRIDE) ** 2}[reads]
-        self.attribute = nn.Sequential(
-            nn.Linear(inputs, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, attributes)
-        )
+        self.attribute = nn.Sequential(nn.Linear(inputs, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, attributes))
+        self.progress: Tensor
         self.register_buffer("progress", torch.zeros(()))  # share of the training that is made, for the ramps
 
     def features(self, images: Float[Tensor, "B 1 H W"]) -> Float[Tensor, "B D h w"]:
@@ -108,9 +107,7 @@ class SemiSupervisedLandmarks(nn.Module):
         return self.attribute((4 * read / self.size - 2).flatten(1))  # the middle of the image is zero, its border two
 
 
-def equivariance_error(
-    moved: Float[Tensor, "B K 2"], plain: Float[Tensor, "B K 2"], warp: Warp
-) -> Float[Tensor, "B K"]:
+def equivariance_error(moved: Float[Tensor, "B K 2"], plain: Float[Tensor, "B K 2"], warp: Warp) -> Float[Tensor, "B K"]:
     """How far the prediction on the moved image lies from the moved prediction, |dx| + |dy| in pixels; no label is asked for.
 
     A point that the warp moves out of the image cannot be answered by a soft-argmax, so its error is zero.
@@ -152,14 +149,16 @@ class Objective:
     still: bool = False
     """The fault that T of the equivariance is always the identity."""
 
-    def __call__(self, model: SemiSupervisedLandmarks, batch: Mapping[str, Mapping[str, Tensor]], generator: Generator) -> dict[str, Tensor]:
+    def __call__(
+        self, model: SemiSupervisedLandmarks, batch: Mapping[str, Mapping[str, Tensor]], generator: Generator
+    ) -> dict[str, Tensor]:
         """The parts of the loss."""
         images, truth = batch["labelled"]["images"], batch["labelled"]["landmarks"]
         if self.augmented:
             warp = draw_warp(images, generator, **self.moves, flip=0.0)
             images, truth = warp.images(images), warp.landmarks(truth)
         others = batch["unlabelled"]["images"]
-        moves = {name: 0.0 for name in self.moves} if self.still else self.moves
+        moves = dict.fromkeys(self.moves, 0.0) if self.still else self.moves
         turn = draw_warp(others, generator, **moves, flip=0.0)
         views = [turn.images(others)] if self.attribute or self.equivariance else []
         views += [others] if self.equivariance else []
@@ -180,18 +179,13 @@ class Objective:
         return parts
 
 
-def follow(steps: int) -> Callable[[nn.Module, int], None]:
-    """What `training.fit` takes as `after_step` so that the ramps know how far the training is.
-
-    Args:
-        steps: of the whole training.
-    """
-    return _Follow(steps)
-
-
 @dataclass(frozen=True)
-class _Follow:
-    steps: int
+class Follow:
+    """What `training.fit` takes as `after_step`, so that the ramps know how far the training is."""
 
-    def __call__(self, model: nn.Module, made: int) -> None:
-        model.progress.fill_(made / self.steps)  # type: ignore[operator,union-attr]
+    steps: int
+    """Of the whole training."""
+
+    def __call__(self, model: SemiSupervisedLandmarks, made: int) -> None:
+        """Tell the model."""
+        model.progress.fill_(made / self.steps)

@@ -21,6 +21,7 @@ from facelab.blocks import seeded
 from facelab.explorers import stops
 from facelab.explorers.explorer import TALLEST
 from facelab.methods.recombinator import RCN, SumNet
+from facelab.methods.semi_supervised_landmarks import SemiSupervisedLandmarks
 
 pytestmark = pytest.mark.slow
 
@@ -74,6 +75,13 @@ def curves():
     return explorers.CurveExplorer(x, values, label="learning rate", value_label="error, %", controls=made, logarithmic=True)
 
 
+def equivariance():
+    images = faces(3, 40)[0]
+    with seeded(0):
+        networks = {name: SemiSupervisedLandmarks(5, 2, channels=(4, 8)) for name in ("before", "after")}
+    return explorers.EquivarianceExplorer(images, networks)
+
+
 BUILDERS = {
     "attention": attention,
     "attribution": small_attribution.explorer,
@@ -83,6 +91,7 @@ BUILDERS = {
     "photo": lambda: explorers.PhotoExplorer(Cascade()),
     "recombinator": recombinator,
     "world": lambda: explorers.WorldExplorer(face=3, size=64, channel="normals"),  # the quickest to draw
+    "equivariance": equivariance,
     "maps": maps,
     "neighbours": neighbours,
     "curves": curves,
