@@ -8,7 +8,7 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 
 from facelab.pictures.faces import draw_face
-from facelab.pictures.style import BLUE, ESTIMATE, HEAT, RED, Picture, as_rgb, bare, styled
+from facelab.pictures.style import BLUE, ESTIMATE, HEAT, Picture, as_rgb, bare, styled
 from facelab.pictures.view import View
 
 Pair = tuple[Float[np.ndarray, "K 2"], Float[np.ndarray, "K 2"]]
@@ -71,7 +71,7 @@ def equivariance_view(
         draw_face(axes, as_rgb(image[None])[0])
         _arrows(axes, moved, target)
         means[name] = float(np.linalg.norm(moved - target, axis=-1).mean())
-        axes.set_title(f"{name}: {means[name]:.2f} px", color=RED if means[name] == max(means.values()) else "black")
+        axes.set_title(f"{name}: {means[name]:.2f} px")
     _key(picture)
     text = f"The soft-argmax lies at ({estimate[0]:.1f}, {estimate[1]:.1f}) px; f(T I) is off T f(I) by "
     return View(picture, text + ", ".join(f"{mean:.2f} px ({name})" for name, mean in means.items()) + " on average.")
