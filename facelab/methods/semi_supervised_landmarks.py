@@ -158,7 +158,7 @@ class Objective:
             warp = draw_warp(images, generator, **self.moves, flip=0.0)
             images, truth = warp.images(images), warp.landmarks(truth)
         others = batch["unlabelled"]["images"]
-        moves = dict.fromkeys(self.moves, 0.0) if self.still else self.moves
+        moves = dict.fromkeys(self.moves, 0.0) if self.still and self.equivariance else self.moves
         turn = draw_warp(others, generator, **moves, flip=0.0)
         views = [turn.images(others)] if self.attribute or self.equivariance else []
         views += [others] if self.equivariance else []
