@@ -9,6 +9,7 @@ from facelab.explorers.attention import AttentionExplorer, attention_view, stage
 from facelab.explorers.attribution import AttributionExplorer
 from facelab.explorers.cascade import CascadeExplorer
 from facelab.explorers.curves import CurveExplorer
+from facelab.explorers.equivariance import EquivarianceExplorer
 from facelab.explorers.explorer import Explorer, View, stops
 from facelab.explorers.gating_tree import GatingTreeExplorer, face_sweep
 from facelab.explorers.layer_importance import LayerImportanceExplorer
@@ -23,6 +24,7 @@ __all__ = [
     "AttributionExplorer",
     "CascadeExplorer",
     "CurveExplorer",
+    "EquivarianceExplorer",
     "Explorer",
     "GatingTreeExplorer",
     "LayerImportanceExplorer",

@@ -6,6 +6,7 @@
 from facelab.pictures.attributions import Account, show_attribution
 from facelab.pictures.cascade import plot_decisions, show_stages
 from facelab.pictures.curves import plot_bars, plot_cumulative_error, plot_history, plot_masking
+from facelab.pictures.equivariance import show_arrows
 from facelab.pictures.faces import show_faces, show_truth
 from facelab.pictures.importance import draw_bit_flips, plot_agreement, plot_ranks, plot_sensitivity
 from facelab.pictures.maps import plot_matrix, show_maps, show_strip
@@ -35,6 +36,7 @@ __all__ = [
     "plot_routing",
     "plot_sensitivity",
     "plot_tree",
+    "show_arrows",
     "show_attribution",
     "show_faces",
     "show_maps",

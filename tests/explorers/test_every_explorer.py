@@ -23,6 +23,7 @@ from facelab.explorers.explorer import TALLEST
 from facelab.methods.acdc import ACDC
 from facelab.methods.gnf import NeuralForestRegressor, train_cascades
 from facelab.methods.recombinator import RCN, SumNet
+from facelab.methods.semi_supervised_landmarks import SemiSupervisedLandmarks
 
 pytestmark = pytest.mark.slow
 
@@ -92,6 +93,13 @@ def cascade():
     return explorers.CascadeExplorer(images, plans, lambda shapes, number: features[[number]], start, truth.astype(float))
 
 
+def equivariance():
+    images = faces(3, 40)[0]
+    with seeded(0):
+        networks = {name: SemiSupervisedLandmarks(5, 2, channels=(4, 8)) for name in ("before", "after")}
+    return explorers.EquivarianceExplorer(images, networks)
+
+
 BUILDERS = {
     "attention": attention,
     "cascade": cascade,
@@ -103,6 +111,7 @@ BUILDERS = {
     "recombinator": recombinator,
     "pose gate": pose_gate,
     "world": lambda: explorers.WorldExplorer(face=3, size=64, channel="normals"),  # the quickest to draw
+    "equivariance": equivariance,
     "maps": maps,
     "neighbours": neighbours,
     "curves": curves,
