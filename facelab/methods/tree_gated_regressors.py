@@ -8,6 +8,7 @@ one layer that gate and regressors share: without it the tree gained nothing ove
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -72,6 +73,54 @@ class ShuffledEnsemble(RegressorEnsemble):
     def gating(self, shared: Float[Tensor, "B C"]) -> Float[Tensor, "B C"]:
         """The trunk's answer for another face."""
         return shared.roll(1, dims=0)
+
+
+class FixedFeatures(nn.Module):
+    """Patches around the mean face, projected on their principal components: features that need no training.
+
+    Where the features stand still, ensembles differ in nothing but how they mix, and a training takes seconds.
+
+    Args:
+        mean_shape: landmarks around which the patches are cut, pixels.
+        patch: side of a patch, samples.
+        spacing: pixels between its samples.
+        components: how many features; all are zero before `fit`.
+    """
+
+    mean_shape: Tensor
+    centre: Tensor
+    projection: Tensor
+
+    def __init__(self, mean_shape: Float[Tensor, "P 2"], patch: int = 8, spacing: float = 3.0, components: int = 192):
+        super().__init__()
+        self.patch, self.spacing = patch, spacing
+        values = len(mean_shape) * patch**2
+        self.register_buffer("mean_shape", mean_shape.clone())
+        self.register_buffer("centre", torch.zeros(values))
+        self.register_buffer("projection", torch.zeros(values, components))
+
+    def patches(self, images: Float[Tensor, "B 1 H W"]) -> Float[Tensor, "B N"]:
+        """All patches of each image as one row."""
+        return cut_patches(standardise(images), self.mean_shape.expand(len(images), -1, -1), self.patch, self.spacing).flatten(1)
+
+    def fit(self, images: Float[Tensor, "B 1 H W"], seed: int = 0) -> "FixedFeatures":
+        """Finds the principal components of these images; each is divided by the square root of its deviation.
+
+        Divided by nothing, the first few would drown the others; divided by the whole deviation, the last ones would be as loud as the
+        first, and they are mostly noise.
+        """
+        from sklearn.decomposition import PCA
+
+        count = self.projection.shape[1]
+        found = PCA(count, svd_solver="randomized", random_state=seed).fit(self.patches(images).numpy())
+        loudness = found.explained_variance_**0.25
+        self.centre.copy_(torch.from_numpy(found.mean_))
+        self.projection.copy_(torch.from_numpy((found.components_ / loudness[:, None] / np.sqrt(np.mean(loudness**2))).T))
+        return self
+
+    def forward(self, images: Float[Tensor, "B 1 H W"]) -> Float[Tensor, "B components"]:
+        """The features, whose mean square over all of them is one."""
+        return (self.patches(images) - self.centre) @ self.projection
 
 
 class StageOutput(NamedTuple):

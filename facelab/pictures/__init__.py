@@ -13,7 +13,7 @@ from facelab.pictures.maps import plot_matrix, show_maps, show_strip
 from facelab.pictures.style import Picture
 from facelab.pictures.sweeps import binned_means, plot_against
 from facelab.pictures.trees import plot_routing, plot_tree
-from facelab.pictures.wiring import draw_acdc, draw_decafa, draw_rcn, draw_sumnet
+from facelab.pictures.wiring import draw_acdc, draw_decafa, draw_rcn, draw_regressor_ensemble, draw_sumnet
 
 __all__ = [
     "Account",
@@ -23,6 +23,7 @@ __all__ = [
     "draw_bit_flips",
     "draw_decafa",
     "draw_rcn",
+    "draw_regressor_ensemble",
     "draw_sumnet",
     "plot_against",
     "plot_agreement",

@@ -186,3 +186,28 @@ def draw_acdc(stages: int = 2) -> Picture:
     sheet.say(0.62, 0.33, "the image again" if stages > 1 else "", size=7)
     sheet.say(0.1, 2.9, "Errors of stage 2 travel back through both gates, so that each task also teaches the other.", size=7.5)
     return sheet.picture
+
+
+@styled
+def draw_regressor_ensemble(regressors: int = 4) -> Picture:
+    """A tree-gated ensemble: one trunk, small regressors that read it, and a tree over it that says whom to believe.
+
+    Args:
+        regressors: how many are drawn.
+    """
+    sheet = _Sheet(6.6, 2.9, "One trunk, several small regressors, and a tree that says how much to believe each")
+    features = sheet.box(0.7, 1.6, "features", "image", 0.95)
+    trunk = sheet.box(2.0, 1.6, "trunk", "features", 0.8)
+    sheet.right(features, trunk)
+    total = sheet.node(5.1, 1.6, "Σ")
+    sheet.box(3.5, 0.65, "tree of gates", "scores", 1.2, 0.36)
+    sheet.line((2.0, 1.39), (2.0, 0.65), (2.9, 0.65))
+    sheet.line((4.1, 0.65), (5.1, 0.65), (5.1, 1.46), color=ORANGE)
+    sheet.say(5.18, 1.0, "weights μ,\nsum one", size=7, color=ORANGE)
+    for y in np.linspace(1.2, 2.6, regressors):
+        sheet.box(3.5, y, "regressor", "maps", 1.0, 0.32)
+        sheet.line((2.4, 1.6), (2.65, 1.6), (2.65, y), (3.0, y))
+        sheet.line((4.0, y), (4.5, y), (4.96, 1.6 + 0.1 * (y - 1.9)), color=GREEN)
+    step = sheet.box(6.05, 1.6, "step", "maps", 0.75)
+    sheet.right(total, step)
+    return sheet.picture

@@ -134,4 +134,18 @@ def test_a_cascade_learns_where_dots_are():
     fit(model, loss, {"images": images, "true": true}, steps=80, batch_size=24, learning_rate=1e-2, progress=False)
     with torch.no_grad():
         first, last = (float(method.relative_error(output.landmarks, true).mean()) for output in model(images))
-    assert last < 0.7 * before and last < first
+    assert max(first, last) < 0.7 * before
+
+
+def test_fixed_features_are_the_principal_components_of_patches():
+    images = torch.rand(40, 1, 24, 24, generator=torch.Generator().manual_seed(5))
+    describe = method.FixedFeatures(shapes() / 2, patch=4, spacing=1.0, components=6).fit(images)
+    features = describe(images)
+    assert features.shape == (40, 6) and torch.allclose(features.mean(dim=0), torch.zeros(6), atol=1e-4)
+    spread = features.T @ features / 39
+    assert torch.allclose(spread, torch.diag(spread.diagonal()), atol=1e-4), "components do not go together"
+    assert spread.diagonal().mean() == pytest.approx(1, abs=1e-3)
+    assert (spread.diagonal().diff() < 0).all(), "the first ones stay louder"
+    variance = describe.patches(images).var(dim=0).sum()
+    largest = torch.linalg.eigvalsh(describe.patches(images).T.cov())[-6:].flip(0)
+    assert torch.allclose(spread.diagonal() ** 2 / spread.diagonal()[0] ** 2, largest / largest[0], rtol=0.1) and variance > 0
