@@ -129,7 +129,7 @@ def ramp(progress: Tensor, start: float, end: float) -> Tensor:
 
 @dataclass(frozen=True)
 class Objective:
-    """The loss C = C_L + lambda C_ELT + C_A of a batch with labelled and unlabelled faces, as `training.fit` takes it.
+    """The loss C = C_L + w C_ELT + C_A of a batch with labelled and unlabelled faces, as `training.fit` takes it.
 
         fit(model, Objective(length=15.0), {"labelled": few, "unlabelled": all}, batch_size={"labelled": 8, "unlabelled": 4}, ...)
 
@@ -139,7 +139,7 @@ class Objective:
     length: float
     """Pixels that count as an error of one, such as the mean inter-ocular distance."""
     equivariance: float = 0.0
-    """Weight lambda of C_ELT, ramped in from 10 to 50 % of the training; 0 leaves it out."""
+    """Weight w of C_ELT, ramped in from 10 to 50 % of the training; 0 leaves it out."""
     attribute: float = 0.0
     """Weight of C_A, ramped in over the first 30 % of the training; 0 leaves it out."""
     augmented: bool = True
@@ -171,8 +171,9 @@ class Objective:
             error = equivariance_error(moved, plain, turn).mean() / self.length
             parts["equivariance"] = self.equivariance * ramp(model.progress, 0.1, 0.5) * error
         if self.attribute:
-            known = torch.cat([batch["labelled"]["attributes"], *[batch["unlabelled"]["attributes"]] * len(views)])
-            parts["attribute"] = self.attribute * ramp(model.progress, 0.0, 0.3) * (attribute - known).square().mean()
+            known = torch.cat([batch["labelled"]["attributes"], batch["unlabelled"]["attributes"]])
+            off = attribute[: few + many] - known  # of one view each, whether or not equivariance looks at a second
+            parts["attribute"] = self.attribute * ramp(model.progress, 0.0, 0.3) * off.square().mean()
             if model.reads == "landmarks":  # the anchor: the true landmarks mean this attribute, so no other code can form
                 anchor = model.attribute_of(truth) - batch["labelled"]["attributes"]
                 parts["anchor"] = self.attribute * anchor.square().mean()

@@ -6,7 +6,7 @@ import pytest
 from facelab.markups import markup
 from facelab.worlds.faces import estimate_pose, mean_head, render
 from facelab.worlds.faces.geometry import PIVOT, rotation
-from facelab.worlds.faces.head_pose import DISTANCE
+from facelab.worlds.faces.head_pose import DISTANCE, angle_between
 
 WIDE = dict(yaw=(-90.0, 90.0), pitch=(-25.0, 25.0), roll=(-20.0, 20.0))
 
@@ -72,3 +72,13 @@ def test_the_assumed_camera_costs_what_is_stated():
     angles = np.array([[0.0, 0, 0], [30, 10, 5], [-60, -10, 10]])
     near, far = (between(estimate_pose(pictures(angles, distance=distance)), angles).max() for distance in (7.0, 40.0))
     assert far < near == pytest.approx(5, abs=0.5)
+
+
+def test_the_angle_between_two_heads_is_that_of_one_rotation():
+    front, turned = np.zeros((1, 3)), np.array([[0.0, 0.0, 30.0]])
+    assert angle_between(front, turned) == pytest.approx(30)
+    assert angle_between(turned, turned) == pytest.approx(0, abs=1e-5)
+    # in profile a nod and a tilt are one turn: angles that differ by 40 degrees twice describe nearly one head
+    assert angle_between(np.array([[89.9, 20.0, 0.0]]), np.array([[89.9, -20.0, -40.0]])) + angle_between(
+        np.array([[89.9, 20.0, 0.0]]), np.array([[89.9, -20.0, 40.0]])
+    ) == pytest.approx(80, abs=1)

@@ -23,12 +23,24 @@ action units (`motion`), a matrix product per batch (`geometry`), and numba kern
 from facelab.worlds.faces.anatomy import PARTS
 from facelab.worlds.faces.expression import AFFECT, PROTOTYPES
 from facelab.worlds.faces.factors import ACTION_UNITS, BACKGROUNDS, EXPRESSIONS, FACTORS, GLASSES, HAIR_STYLES, HANDS, MASKS, Factor
-from facelab.worlds.faces.head_pose import estimate_pose, mean_head
+from facelab.worlds.faces.head_pose import angle_between, estimate_pose, mean_head
 from facelab.worlds.faces.sequences import clip, correspondence
 from facelab.worlds.faces.world import CHANNELS, change, from_factors, mirror, project, render, sample
 
 __all__ = [
     *("ACTION_UNITS", "AFFECT", "BACKGROUNDS", "CHANNELS", "EXPRESSIONS", "FACTORS", "GLASSES", "HAIR_STYLES", "HANDS", "MASKS"),
-    *("PARTS", "PROTOTYPES", "Factor", "change", "clip", "correspondence", "estimate_pose", "from_factors", "mean_head", "mirror"),
+    *(
+        "PARTS",
+        "PROTOTYPES",
+        "Factor",
+        "angle_between",
+        "change",
+        "clip",
+        "correspondence",
+        "estimate_pose",
+        "from_factors",
+        "mean_head",
+        "mirror",
+    ),
     *("project", "render", "sample"),
 ]

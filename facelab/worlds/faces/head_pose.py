@@ -66,3 +66,16 @@ def _fitted(seen: Float[np.ndarray, "B K 2"], yaw: float) -> Float[np.ndarray, "
         angles = angles - np.clip(step, -25, 25)  # one valley at a time
         angles[:, 0] = np.clip(angles[:, 0], -90, 90)
     return angles
+
+
+def angle_between(pose: Float[np.ndarray, "B 3"], true: Float[np.ndarray, "B 3"]) -> Float[np.ndarray, " B"]:
+    """Angle of the rotation that leads from one pose to another, degrees.
+
+    In profile pitch and roll turn the head about the same axis of the image: their differences may be large where the heads are alike.
+
+    Args:
+        pose, true: yaw, pitch and roll in degrees.
+    """
+    ours, theirs = (geometry.rotation(*np.asarray(angles, dtype=float).T) for angles in (pose, true))
+    cosine = ((ours * theirs).sum(axis=(1, 2)) - 1) / 2  # the trace of a rotation is 1 + 2 cos(angle)
+    return np.degrees(np.arccos(np.clip(cosine, -1, 1)))
