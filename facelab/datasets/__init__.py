@@ -5,7 +5,7 @@ Readers give a `FaceBatch`; where data lie and how they are fetched is in `facel
 
 from facelab.datasets.annotations import Annotation, SkippedFaces, read_image
 from facelab.datasets.bundled import astronaut, lfw_crops
-from facelab.datasets.cropping import WIDEN, Crop, bounding_box, crop_face, cut, square_around
+from facelab.datasets.cropping import WIDEN, Crop, bounding_box, crop_face, cut, eye_crops, square_around
 from facelab.datasets.detection import NoFaceFound, crop_largest_face, detect_face, face_box_to_crop
 from facelab.datasets.dlib_xml import dlib_faces, read_dlib
 from facelab.datasets.p1 import p1, p1_people, person_and_clip, read_p1, split_of
@@ -25,6 +25,7 @@ __all__ = [
     "cut",
     "detect_face",
     "dlib_faces",
+    "eye_crops",
     "face_box_to_crop",
     "ibug",
     "lfw_crops",
