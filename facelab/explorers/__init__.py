@@ -10,6 +10,7 @@ from facelab.explorers.attribution import AttributionExplorer
 from facelab.explorers.curves import CurveExplorer
 from facelab.explorers.explorer import Explorer, View, stops
 from facelab.explorers.gating_tree import GatingTreeExplorer, face_sweep
+from facelab.explorers.gaze import GazeExplorer
 from facelab.explorers.layer_importance import LayerImportanceExplorer
 from facelab.explorers.maps import MapExplorer
 from facelab.explorers.neighbours import NeighbourExplorer
@@ -22,6 +23,7 @@ __all__ = [
     "CurveExplorer",
     "Explorer",
     "GatingTreeExplorer",
+    "GazeExplorer",
     "LayerImportanceExplorer",
     "MapExplorer",
     "NeighbourExplorer",

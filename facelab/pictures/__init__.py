@@ -6,6 +6,7 @@
 from facelab.pictures.attributions import Account, show_attribution
 from facelab.pictures.curves import plot_bars, plot_cumulative_error, plot_history, plot_masking
 from facelab.pictures.faces import show_faces, show_truth
+from facelab.pictures.gaze import plot_lost_heads, plot_members, show_gazes
 from facelab.pictures.importance import draw_bit_flips, plot_agreement, plot_ranks, plot_sensitivity
 from facelab.pictures.maps import plot_matrix, show_maps, show_strip
 from facelab.pictures.style import Picture
@@ -26,14 +27,17 @@ __all__ = [
     "plot_bars",
     "plot_cumulative_error",
     "plot_history",
+    "plot_lost_heads",
     "plot_masking",
     "plot_matrix",
+    "plot_members",
     "plot_ranks",
     "plot_routing",
     "plot_sensitivity",
     "plot_tree",
     "show_attribution",
     "show_faces",
+    "show_gazes",
     "show_maps",
     "show_strip",
     "show_truth",
