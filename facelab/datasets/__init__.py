@@ -9,7 +9,7 @@ from facelab.datasets.biwi import biwi
 from facelab.datasets.bundled import astronaut, lfw_crops
 from facelab.datasets.celeba import celeba, read_celeba
 from facelab.datasets.cofw import cofw, read_cofw
-from facelab.datasets.cropping import WIDEN, Crop, bounding_box, crop_face, cut, square_around
+from facelab.datasets.cropping import WIDEN, Crop, bounding_box, crop_face, cut, eye_crops, square_around
 from facelab.datasets.detection import NoFaceFound, crop_largest_face, detect_face, face_box_to_crop
 from facelab.datasets.dlib_xml import dlib_faces, read_dlib
 from facelab.datasets.gaze import mpiigaze, read_mpiigaze, read_unityeyes, unityeyes
@@ -36,6 +36,7 @@ __all__ = [
     "cut",
     "detect_face",
     "dlib_faces",
+    "eye_crops",
     "face_box_to_crop",
     "ibug",
     "lfw_crops",

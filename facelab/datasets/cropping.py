@@ -6,6 +6,8 @@ import numpy as np
 from jaxtyping import Float, Num, UInt8
 from PIL import Image
 
+from facelab.batch import FaceBatch
+
 WIDEN = 1.3
 """Side of the crop over the longer side of the landmarks' bounding box."""
 
@@ -90,3 +92,31 @@ def crop_face(
     """
     crop = square_around(where if where.ndim == 1 else bounding_box(where), size, widen)
     return cut(image, crop), crop
+
+
+def eye_crops(faces: FaceBatch, size: int = 24, widen: float = 1.8) -> Float[np.ndarray, "B 2 size size"]:
+    """The right and the left eye of each face, grey in [0,1]: squares around the eyes' landmarks, of the size of the wider eye.
+
+        crops = eye_crops(render(100, size=96))
+
+    Args:
+        faces: with 68 landmarks.
+        size: width and height of the crops, pixels.
+        widen: side of the square over the width of the wider eye. Both squares have one size, so that the far eye of a turned head
+            looks as narrow as it is.
+
+    Raises:
+        ValueError: the landmarks are not known, or others than 68.
+    """
+    landmarks = faces.known("landmarks")
+    if landmarks.shape[1] != 68:
+        raise ValueError(f"Eyes are cut out at 68 landmarks; these faces have {landmarks.shape[1]}.")
+    eyes = np.stack([landmarks[:, 36:42], landmarks[:, 42:48]], axis=1)
+    sides = widen * np.linalg.norm(eyes[:, :, 3] - eyes[:, :, 0], axis=2).max(axis=1)
+    centres = (eyes.min(axis=2) + eyes.max(axis=2)) / 2
+    crops = [
+        cut(image, Crop(x, y, side, size))
+        for image, pair, side in zip(faces.images, centres.tolist(), sides.tolist(), strict=True)
+        for x, y in pair
+    ]
+    return FaceBatch(images=np.stack(crops)).gray().reshape(-1, 2, size, size)

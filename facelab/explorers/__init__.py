@@ -12,6 +12,7 @@ from facelab.explorers.curves import CurveExplorer
 from facelab.explorers.equivariance import EquivarianceExplorer
 from facelab.explorers.explorer import Explorer, View, stops
 from facelab.explorers.gating_tree import GatingTreeExplorer, face_sweep
+from facelab.explorers.gaze import GazeExplorer
 from facelab.explorers.layer_importance import LayerImportanceExplorer
 from facelab.explorers.maps import MapExplorer
 from facelab.explorers.neighbours import NeighbourExplorer
@@ -27,6 +28,7 @@ __all__ = [
     "EquivarianceExplorer",
     "Explorer",
     "GatingTreeExplorer",
+    "GazeExplorer",
     "LayerImportanceExplorer",
     "MapExplorer",
     "NeighbourExplorer",

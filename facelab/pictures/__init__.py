@@ -8,6 +8,7 @@ from facelab.pictures.cascade import plot_decisions, show_stages
 from facelab.pictures.curves import plot_bars, plot_cumulative_error, plot_history, plot_masking
 from facelab.pictures.equivariance import show_arrows
 from facelab.pictures.faces import show_faces, show_truth
+from facelab.pictures.gaze import plot_lost_heads, plot_members, show_gazes
 from facelab.pictures.importance import draw_bit_flips, plot_agreement, plot_ranks, plot_sensitivity
 from facelab.pictures.maps import plot_matrix, show_maps, show_strip
 from facelab.pictures.style import Picture
@@ -31,8 +32,10 @@ __all__ = [
     "plot_cumulative_error",
     "plot_decisions",
     "plot_history",
+    "plot_lost_heads",
     "plot_masking",
     "plot_matrix",
+    "plot_members",
     "plot_ranks",
     "plot_routing",
     "plot_sensitivity",
@@ -40,6 +43,7 @@ __all__ = [
     "show_arrows",
     "show_attribution",
     "show_faces",
+    "show_gazes",
     "show_maps",
     "show_stages",
     "show_strip",

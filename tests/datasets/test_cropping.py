@@ -1,9 +1,11 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from facelab.datasets import WIDEN, Crop, bounding_box, crop_face, cut, square_around
+from facelab.datasets import WIDEN, Crop, bounding_box, crop_face, cut, eye_crops, square_around
 
 positions = st.floats(-200, 200)
 crops = st.builds(Crop, x=positions, y=positions, side=st.floats(5, 400), size=st.integers(8, 96))
@@ -83,3 +85,24 @@ def test_an_empty_box_is_refused(box):
 def test_an_impossible_size_is_refused(size, widen, face):
     with pytest.raises(ValueError, match="size >= 1 pixel and widen > 0"):
         square_around(bounding_box(face), size, widen)
+
+
+def test_eyes_are_cut_out_around_their_landmarks_both_in_one_size():
+    from facelab.worlds.faces import render
+
+    faces = render(3, size=96, channels=(), yaw=np.array([-40.0, 0.0, 40.0]), glasses="none", hand="none", mask="none", patch=0.0)
+    crops = eye_crops(faces, 24)
+    assert crops.shape == (3, 2, 24, 24) and crops.dtype == np.float32 and 0 <= crops.min() < crops.max() <= 1
+    dots = np.zeros_like(faces.images)  # white where the corners of the right eye are
+    for image, points in zip(dots, faces.landmarks, strict=True):
+        for x, y in np.round(points[[36, 39]]).astype(int):
+            image[y, x] = 255
+    where = [np.argwhere(crop[0] > 0.5 * crop[0].max()).mean(axis=0) for crop in eye_crops(dataclasses.replace(faces, images=dots), 24)]
+    assert np.abs(np.array(where) - 11.5).max() < 2, "the middle between the corners is the middle of the crop"
+
+
+def test_eyes_need_the_landmarks_that_bound_them():
+    from facelab.worlds.faces import render
+
+    with pytest.raises(ValueError, match="68 landmarks; these faces have 5"):
+        eye_crops(render(1, size=32, markup=5, channels=()))

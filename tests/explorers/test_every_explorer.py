@@ -11,6 +11,7 @@ import ipywidgets
 import numpy as np
 import pytest
 import small_attribution
+import torch
 from importance_tables import tables
 from PIL import Image
 from small_cascade import Cascade, faces
@@ -21,6 +22,7 @@ from facelab.blocks import ShapeModel, seeded
 from facelab.explorers import stops
 from facelab.explorers.explorer import TALLEST
 from facelab.methods.acdc import ACDC
+from facelab.methods.deesco import Design, GazeEnsemble
 from facelab.methods.gnf import NeuralForestRegressor, train_cascades
 from facelab.methods.recombinator import RCN, SumNet
 from facelab.methods.semi_supervised_landmarks import SemiSupervisedLandmarks
@@ -40,6 +42,13 @@ def gating_tree(depth: int):
     images, light = faces(9, 32)[0], np.linspace(0.3, 1, 5, dtype=np.float32)
     sweep = light, images[:1] * light[:, None, None, None]
     return explorers.GatingTreeExplorer(Mixture(32, depth), images, sweeps={"light": sweep}, landmarks=lambda output: output)
+
+
+def gaze():
+    with seeded(0):
+        ensembles = {"unlike heads": GazeEnsemble(), "equal heads": GazeEnsemble([Design()] * 4)}
+        crops, truth = torch.rand(3, 2, 24, 24), 2 * torch.rand(3, 2) - 1
+    return explorers.GazeExplorer(crops, ensembles, truth=truth, scale=50.0)
 
 
 def layer_importance():
@@ -106,6 +115,7 @@ BUILDERS = {
     "attribution": small_attribution.explorer,
     "gating tree": lambda: gating_tree(3),
     "deep gating tree": lambda: gating_tree(6),
+    "gaze": gaze,
     "layer importance": layer_importance,
     "photo": lambda: explorers.PhotoExplorer(Cascade()),
     "recombinator": recombinator,
