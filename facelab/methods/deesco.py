@@ -4,7 +4,7 @@ Yvinec, Dapogny, Bailly: DeeSCo: Deep heterogeneous ensemble with Stochastic Com
 https://arxiv.org/abs/2004.07098. The paper gives neither the law of the subsets nor the heads' sizes; those here are our reconstruction.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -147,6 +147,24 @@ def combinatory_loss(gazes: Float[Tensor, "B heads 2"], true: Float[Tensor, "B 2
 def individual_loss(gazes: Float[Tensor, "B heads 2"], true: Float[Tensor, "B 2"]) -> Float[Tensor, ""]:
     """Mean distance of every head from the true gaze: the expectation of `combinatory_loss` under `one_head`, without its noise."""
     return (gazes - true[:, None]).norm(dim=2).mean()
+
+
+def gaze_loss(
+    model: nn.Module,
+    batch: Mapping[str, Tensor],
+    generator: torch.Generator,
+    draw: Callable[[tuple[int, int], torch.Generator], Tensor] | None = None,
+) -> Float[Tensor, ""]:
+    """The loss of a batch with `crops` and `gaze`, as `training.fit` takes it.
+
+    Args:
+        model: crops -> gazes (B, heads, 2).
+        draw: of the subsets, one of `all_heads`, `one_head` and `random_heads`; without it every head is asked on its own.
+    """
+    gazes = model(batch["crops"])
+    if draw is None:
+        return individual_loss(gazes, batch["gaze"])
+    return combinatory_loss(gazes, batch["gaze"], draw((gazes.shape[0], gazes.shape[1]), generator).to(gazes.device))
 
 
 def diversity_strength(heads: int) -> float:

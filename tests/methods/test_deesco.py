@@ -1,5 +1,6 @@
 """DeeSCo: the identity behind its loss by counting every subset, whose gradient reaches whom, what a map can say."""
 
+from functools import partial
 from itertools import product
 
 import numpy as np
@@ -114,10 +115,24 @@ def test_training_brings_the_loss_down():
     with seeded(0):
         model = GazeEnsemble()
 
-    def loss(model, batch, generator):
-        gazes = model(batch["crops"])
-        return combinatory_loss(gazes, batch["gaze"], deesco.random_heads(gazes.shape[:2], generator))
-
-    fit(model, loss, {"crops": crops, "gaze": true}, steps=150, batch_size=32, learning_rate=4e-3, progress=False)
+    fit(
+        model,
+        partial(deesco.gaze_loss, draw=deesco.random_heads),
+        {"crops": crops, "gaze": true},
+        steps=150,
+        batch_size=32,
+        learning_rate=4e-3,
+        progress=False,
+    )
     with torch.no_grad():
         assert (model(crops).mean(dim=1) - true).norm(dim=1).mean() < 0.25 * true.norm(dim=1).mean()
+
+
+def test_the_loss_of_a_batch_is_one_of_the_three():
+    gazes, true = answers()
+    batch = {"crops": gazes, "gaze": true}
+    assert deesco.gaze_loss(torch.nn.Identity(), batch, generator()) == deesco.individual_loss(gazes, true)
+    everyone = deesco.all_heads(gazes.shape[:2], generator())
+    assert deesco.gaze_loss(torch.nn.Identity(), batch, generator(), deesco.all_heads) == combinatory_loss(gazes, true, everyone)
+    drawn = deesco.random_heads(gazes.shape[:2], generator(4))
+    assert deesco.gaze_loss(torch.nn.Identity(), batch, generator(4), deesco.random_heads) == combinatory_loss(gazes, true, drawn)
