@@ -80,10 +80,11 @@ class Server:
 def server(request, tmp_path_factory) -> Iterator[Server]:
     """JupyterLab in this interpreter, with its own folders, no news, no update check, and kernels that cannot reach the network."""
     home = tmp_path_factory.mktemp("jupyter")
-    folder = home / "notebooks"
-    if (ROOT / "notebooks").exists():
-        shutil.copytree(ROOT / "notebooks", folder, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
-    folder.mkdir(exist_ok=True)
+    folder = home / "course"
+    folder.mkdir()
+    for part in ("notebooks", "docs"):  # as `facelab lab` serves them: notebooks show pictures that lie in docs
+        if (ROOT / part).exists():
+            shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
     settings = home / "settings" / "@jupyterlab" / "apputils-extension"
     settings.mkdir(parents=True)
     (settings / "notification.jupyterlab-settings").write_text(json.dumps({"fetchNews": "false", "checkForUpdates": False}))

@@ -23,7 +23,7 @@ def _explorers(notebook: dict) -> list[int]:
 def test_a_person_runs_it_and_moves_sliders(lab, course, request, tmp_path):
     from playwright.sync_api import expect
 
-    lab.open(course.path.relative_to(running.NOTEBOOKS).as_posix())
+    lab.open(course.path.relative_to(running.NOTEBOOKS.parent).as_posix())
     notebook = lab.run_all(timeout=max(180, 10 * course.seconds))
     claims, metrics = running.measured(nbformat.from_dict(notebook))
     environment = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
