@@ -10,7 +10,7 @@ import torch
 from facelab.blocks.shape_model import as_complex, as_pairs
 from facelab.explorers.explorer import Explorer, View
 from facelab.explorers.parts import control, displayable
-from facelab.methods.gnf import NeuralForestRegressor, Stage
+from facelab.methods.gnf import NeuralForestRegressor, Stage, nodes_evaluated
 from facelab.metrics import nme
 from facelab.pictures.cascade import show_stages
 
@@ -55,7 +55,7 @@ class CascadeExplorer(Explorer):
             path = path_of(face, plan, evaluation, trees, push, turn)
             errors = nme(path, np.repeat(truth[[face]], len(path), axis=0))
             picture = show_stages(seen[face], path, truth[face], plan, errors, stage=stage)
-            nodes = trees * (regressor.depth if evaluation == "greedy" else 2**regressor.depth - 1)
+            nodes = nodes_evaluated(trees, regressor.depth, evaluation)
             change = f"stage {stage} takes the error from {errors[stage - 1]:.1f} to {errors[stage]:.1f} %" if stage else "the start"
             return View(picture, f"Face {face}, {plan}, {evaluation}, {nodes} nodes a stage: {change}; after all {errors[-1]:.1f} %.")
 
