@@ -61,7 +61,7 @@ class EquivarianceExplorer(Explorer):
             "beta": control((-1.0, 3.0, 0.1), 1.2, "log10 of beta"),
             "second": control((0.5, 1.0, 0.01), 0.95, "second peak"),
             "image": control((0, len(pixels) - 1), 0, "face"),
-            "angle": control((-40.0, 40.0, 1.0), 20.0, "rotation, degrees"),
+            "angle": control((-40.0, 40.0, 1.0), 20.0, "rotation, °"),
             "scale": control((0.7, 1.3, 0.02), 1.0, "scale"),
             "across": control((-8.0, 8.0, 0.5), 2.0, "shift, px"),
         }

@@ -61,9 +61,9 @@ class PoseGateExplorer(Explorer):
 
         controls = {
             "image": control((0, len(pixels) - 1), 0, "face"),
-            "yaw": control((-90, 90, 5), 0, "told yaw, degrees"),
-            "pitch": control((-40, 40, 5), 0, "told pitch, degrees"),
-            "roll": control((-40, 40, 5), 0, "told roll, degrees"),
+            "yaw": control((-90, 90, 5), 0, "told yaw, °"),
+            "pitch": control((-40, 40, 5), 0, "told pitch, °"),
+            "roll": control((-40, 40, 5), 0, "told roll, °"),
         }
         super().__init__(draw, controls, page={"image": min(4, len(pixels)), "yaw": 7}, name="Pose gate explorer")
 
