@@ -109,6 +109,10 @@ def equivariance():
     return explorers.EquivarianceExplorer(images, networks)
 
 
+def splitting():
+    return explorers.SplitExplorer(torch.randn(40, 12, generator=torch.Generator().manual_seed(0)))
+
+
 BUILDERS = {
     "attention": attention,
     "cascade": cascade,
@@ -125,6 +129,7 @@ BUILDERS = {
     "maps": maps,
     "neighbours": neighbours,
     "curves": curves,
+    "splitting": splitting,
 }
 built = lru_cache(lambda name: BUILDERS[name]())
 
