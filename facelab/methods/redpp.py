@@ -34,7 +34,9 @@ def columns(layer: nn.Module) -> Float[Tensor, "groups outputs columns"]:
     return weight.reshape(getattr(layer, "groups", 1), -1, weight[0].numel())  # type: ignore[union-attr, operator]
 
 
-def distinct(values: Float[Tensor, "groups outputs columns"]) -> tuple[Int[Tensor, "groups outputs columns"], Int[Tensor, "groups columns"]]:
+def distinct(
+    values: Float[Tensor, "groups outputs columns"],
+) -> tuple[Int[Tensor, "groups outputs columns"], Int[Tensor, "groups columns"]]:
     """Which of the distinct values of its column each weight is, in rising order from 0, and how many (r_i) each column has."""
     ordered, place = values.sort(dim=1)
     new = torch.ones_like(place)
@@ -258,9 +260,7 @@ PASSED = (nn.ReLU, nn.Flatten, nn.Identity, nn.Dropout, nn.Dropout2d)
 
 
 @torch.no_grad()
-def error_bounds(
-    model: nn.Sequential, changed: nn.Sequential, inputs: Float[Tensor, "B ..."]
-) -> tuple[pd.DataFrame, Bool[Tensor, " B"]]:
+def error_bounds(model: nn.Sequential, changed: nn.Sequential, inputs: Float[Tensor, "B ..."]) -> tuple[pd.DataFrame, Bool[Tensor, " B"]]:
     """How far a chain of layers moves when its weights do: in the worst case, as noise would, and measured.
 
     With E the change of the weights, the worst case is |e_l| <= |W + E| |e_{l-1}| + |E| |x_{l-1}|, element by element, and for

@@ -24,23 +24,24 @@ def split_view(weights: Float[np.ndarray, "outputs inputs"], hashed: Float[np.nd
     outputs, inputs = hashed.shape
     values, code = np.unique(hashed[:, column], return_inverse=True)
     counts = np.array([len(np.unique(each)) for each in hashed.T])
-    reach = float(np.abs(weights).max()) or 1.0
+    reach = float(np.quantile(np.abs(weights), 0.98)) or 1.0
     picture = Picture(figsize=(10.6, 4.7))
     matrix, fan = picture.add_axes((0.055, 0.13, 0.40, 0.76)), picture.add_axes((0.55, 0.05, 0.44, 0.84))
     drawn = matrix.imshow(hashed, cmap=SIGNED, vmin=-reach, vmax=reach, aspect="auto")
     matrix.add_patch(Rectangle((column - 0.5, -0.5), 1, outputs, fill=False, edgecolor=BLACK, linewidth=1.6))
     matrix.set(xlabel="input", ylabel="output", title=f"weights by value, input {column} framed")
-    bar = picture.colorbar(drawn, cax=picture.add_axes((0.465, 0.13, 0.012, 0.76)))
+    bar = picture.colorbar(drawn, extend="both", cax=picture.add_axes((0.465, 0.13, 0.012, 0.76)))
     bar.set_label("weight", labelpad=-4)
     places = np.linspace(0, 1, len(values) + 2)[1:-1]
     ends = np.empty(outputs)
     ends[np.argsort(code, kind="stable")] = np.linspace(1, 0, outputs)
     color = drawn.to_rgba(values)
+    lines = color * [0.78, 0.78, 0.78, 1]  # darker, so that weights near zero are seen on white
     high = places[::-1]  # the smallest value on top, as it is counted first
     into = [[(0.06, 0.5), (0.5, place)] for place in high]
     out = [[(0.5, high[which]), (0.94, end)] for which, end in zip(code, ends, strict=True)]
     fan.add_collection(LineCollection(into, colors=GRAY, linewidths=0.7, zorder=1))
-    fan.add_collection(LineCollection(out, colors=color[code], linewidths=0.9, zorder=2))
+    fan.add_collection(LineCollection(out, colors=lines[code], linewidths=0.9, zorder=2))
     fan.scatter(np.full(len(values), 0.5), high, s=45, c=color, edgecolors=BLACK, linewidths=0.5, zorder=3)
     fan.scatter(np.full(outputs, 0.94), ends, s=9, c=color[code], edgecolors=BLACK, linewidths=0.3, zorder=3)
     if len(values) <= 16:
@@ -48,14 +49,16 @@ def split_view(weights: Float[np.ndarray, "outputs inputs"], hashed: Float[np.nd
             fan.text(0.47, place, f"{value:+.2f}", ha="right", va="center", fontsize=7, zorder=4,
                      bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.4})  # fmt: skip
     fan.plot(0.06, 0.5, "s", markersize=11, color=BLACK)
-    for x, label, side in ((0.02, f"input {column}", "left"), (0.5, f"{len(values)} products", "center"), (0.98, f"{outputs} outputs", "right")):
+    plural = "s" * (len(values) > 1)
+    heads = (0.02, f"input {column}", "left"), (0.5, f"{len(values)} product{plural}", "center"), (0.98, f"{outputs} outputs", "right")
+    for x, label, side in heads:
         fan.text(x, 1.06, label, ha=side, va="center", fontsize=9)
     fan.set(xlim=(0, 1), ylim=(-0.03, 1.1))
     fan.set_axis_off()
     rows = len(np.unique(hashed, axis=0))
     text = (
-        f"Input {column} is multiplied by {len(values)} distinct weights for {outputs} outputs. The layer needs {counts.sum()} products "
-        f"of {outputs * inputs}, {1 - counts.sum() / (outputs * inputs):.0%} are removed; its {outputs} outputs have {rows} distinct rows, "
+        f"Input {column} is multiplied by {len(values)} distinct weight{plural} for {outputs} outputs. The layer needs {counts.sum()} "
+        f"products of {hashed.size}, {1 - counts.sum() / hashed.size:.0%} are removed. Its {outputs} outputs have {rows} distinct rows, "
         f"so merging would remove {outputs - rows} of them."
     )
     spots = [Spot(0, i - 0.5, outputs - 0.5, i + 0.5, -0.5, f"input {i}: {count} products") for i, count in enumerate(counts)]
@@ -90,14 +93,15 @@ def plot_tradeoff(
 
 
 @styled
-def plot_layers(
-    layers: Sequence[str], series: Mapping[str, Sequence[float]], *, label: str, logarithmic: bool = False, width: float = 7.0
+def plot_steps(
+    places: Sequence, series: Mapping[str, Sequence[float]], *, place: str, label: str, logarithmic: bool = False, width: float = 7.0
 ) -> Picture:
-    """A figure of each layer, one line of markers per name.
+    """Figures at a few places, such as layers or widths, one line of markers per name.
 
     Args:
-        layers: what stands below each.
-        series: name -> a value per layer.
+        places: what stands below each.
+        series: name -> a value per place.
+        place: what they are, with its unit.
         label: of the vertical axis, with its unit.
         logarithmic: a logarithmic vertical axis.
         width: inches.
@@ -106,9 +110,9 @@ def plot_layers(
     axes = grid[0, 0]
     for index, (name, values) in enumerate(series.items()):
         color = (ORANGE, BLUE, *PALETTE[2:])[index]
-        axes.plot(range(len(layers)), values, ("-", "--", ":")[index % 3], color=color, marker="os^D"[index % 4], markersize=6, label=name)
-    axes.set_xticks(range(len(layers)), layers)
-    axes.set(xlabel="layer", ylabel=label)
+        axes.plot(range(len(places)), values, ("-", "--", ":")[index % 3], color=color, marker="os^D"[index % 4], markersize=6, label=name)
+    axes.set_xticks(range(len(places)), list(map(str, places)))
+    axes.set(xlabel=place, ylabel=label)
     if logarithmic:
         axes.set_yscale("log")
     axes.grid(axis="y")
