@@ -21,7 +21,7 @@ def split_view(weights: Float[np.ndarray, "outputs inputs"], hashed: Float[np.nd
         hashed: the weights as they are used.
         column: which input is looked at.
     """
-    outputs, inputs = hashed.shape
+    outputs = len(hashed)
     values, code = np.unique(hashed[:, column], return_inverse=True)
     counts = np.array([len(np.unique(each)) for each in hashed.T])
     reach = float(np.quantile(np.abs(weights), 0.98)) or 1.0
