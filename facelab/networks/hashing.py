@@ -36,7 +36,7 @@ class Modes:
 
     def indices(self, weights: Tensor) -> Int[Tensor, "..."]:
         """Which value each weight becomes, 0 .. K-1."""
-        return torch.bucketize(weights.double(), torch.as_tensor(self.fences), right=True)
+        return torch.bucketize(weights.double().contiguous(), torch.as_tensor(self.fences), right=True)
 
     def hash(self, weights: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """Weights of the same shape and type that take at most K values, the same number wherever the same value is meant."""
