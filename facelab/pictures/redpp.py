@@ -29,8 +29,10 @@ def split_view(weights: Float[np.ndarray, "outputs inputs"], hashed: Float[np.nd
     matrix, fan = picture.add_axes((0.055, 0.13, 0.40, 0.76)), picture.add_axes((0.55, 0.05, 0.44, 0.84))
     drawn = matrix.imshow(hashed, cmap=SIGNED, vmin=-reach, vmax=reach, aspect="auto")
     matrix.add_patch(Rectangle((column - 0.5, -0.5), 1, outputs, fill=False, edgecolor=BLACK, linewidth=1.6))
+    matrix.set_xticks([0, column, hashed.shape[1] - 1])
+    matrix.set_yticks([0, outputs - 1])
     matrix.set(xlabel="input", ylabel="output", title=f"weights by value, input {column} framed")
-    bar = picture.colorbar(drawn, extend="both", cax=picture.add_axes((0.465, 0.13, 0.012, 0.76)))
+    bar = picture.colorbar(drawn, extend="both", ticks=[-reach, 0, reach], format="%+.2g", cax=picture.add_axes((0.465, 0.13, 0.012, 0.76)))
     bar.set_label("weight", labelpad=-4)
     places = np.linspace(0, 1, len(values) + 2)[1:-1]
     ends = np.empty(outputs)
