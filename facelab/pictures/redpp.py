@@ -32,7 +32,7 @@ def split_view(weights: Float[np.ndarray, "outputs inputs"], hashed: Float[np.nd
     matrix.set_xticks([0, column, hashed.shape[1] - 1])
     matrix.set_yticks([0, outputs - 1])
     matrix.set(xlabel="input", ylabel="output", title=f"weights by value, input {column} framed")
-    bar = picture.colorbar(drawn, extend="both", ticks=[-reach, 0, reach], format="%+.2g", cax=picture.add_axes((0.465, 0.13, 0.012, 0.76)))
+    bar = picture.colorbar(drawn, extend="both", ticks=[-reach, 0, reach], format="%.2g", cax=picture.add_axes((0.465, 0.13, 0.012, 0.76)))
     bar.set_label("weight", labelpad=-4)
     places = np.linspace(0, 1, len(values) + 2)[1:-1]
     ends = np.empty(outputs)
