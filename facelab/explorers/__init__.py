@@ -19,10 +19,12 @@ from facelab.explorers.neighbours import NeighbourExplorer
 from facelab.explorers.photo import PhotoExplorer
 from facelab.explorers.pose_gate import PoseGateExplorer
 from facelab.explorers.recombinator import RecombinatorExplorer
+from facelab.explorers.red import BandwidthExplorer
 
 __all__ = [
     "AttentionExplorer",
     "AttributionExplorer",
+    "BandwidthExplorer",
     "CascadeExplorer",
     "CurveExplorer",
     "EquivarianceExplorer",

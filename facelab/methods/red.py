@@ -54,7 +54,7 @@ def clusters(
     tree = linkage(np.asarray(neurons, dtype=np.float64), "complete")
     if keep is not None:
         return cut_tree(tree, n_clusters=ceil(round(keep * count, 9)))[:, 0]
-    return fcluster(tree, diameter * _length(neurons), "distance") - 1
+    return fcluster(tree, (diameter or 0.0) * _length(neurons), "distance") - 1
 
 
 def merge(
@@ -188,9 +188,9 @@ def separate(model: nn.Module, tolerance: float = 1e-5) -> tuple[nn.Module, pd.D
         tolerance: as `separated` takes it.
 
     Returns:
-        A copy; and one row per convolution of one group and more than one tap: layer, kernels, distinct (of them), and multiplications
-        per place of the output: of the convolution, of the two steps where the mixing skips its zeros (`without_zeros`), and of the two steps
-        as `UnevenDepthwise` makes them (`made`); separated (whether the layer was replaced).
+        A copy; and one row per convolution of one group and more than one tap: layer, kernels, distinct (of them), multiplications per
+        place of the output (of the convolution, `dense`; of the two steps where the mixing skips its zeros, `without_zeros`; and as
+        `UnevenDepthwise` makes them, `made`), and separated (whether the layer was replaced).
     """
     result, rows = copied(model), []
     for name, module in model.named_modules():
