@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from facelab.networks.evaluation import copied
 from facelab.networks.folding import folded
-from facelab.networks.groups import groups, incoming, merged
+from facelab.networks.groups import groups, incoming, masked, merged
 from facelab.networks.hashing import hashed
 from facelab.networks.layers import is_plain
 
@@ -95,6 +95,40 @@ def merge(
         rows.append({"group": name, "before": group.width, "after": int(own.max()) + 1, "diameter": widest, "left": left[name]})
     smaller = merged(model, example, {name: labels[name] for name in shares})
     return smaller, pd.DataFrame(rows, columns=["group", "before", "after", "diameter", "left"])
+
+
+def one_of_each(model: nn.Module, example: Tensor, keep: float) -> nn.Module:
+    """A control that lacks the sum: the clusters of `merge`, of each of which the longest neuron stays as it is, the others fall silent.
+
+    Args:
+        model: without batch norms (`networks.folding.folded`).
+        example: (B, ...) a batch the model takes.
+        keep: as `merge` takes it.
+    """
+    gone = {}
+    for group in groups(model, example):
+        if not group.obstacle:
+            neurons = incoming(model, group).double().numpy()
+            order = np.argsort(-np.linalg.norm(neurons, axis=1), kind="stable")
+            first = np.unique(clusters(neurons, keep)[order], return_index=True)[1]
+            gone[group] = np.setdiff1d(order, order[first]).tolist()
+    return masked(model, gone)
+
+
+def random_clusters(model: nn.Module, example: Tensor, keep: float, seed: int = 0) -> nn.Module:
+    """A control that lacks likeness: neurons merge properly, in clusters as large as those of `merge`, drawn by lot.
+
+    Args:
+        model: without batch norms (`networks.folding.folded`).
+        example: (B, ...) a batch the model takes.
+        keep: as `merge` takes it.
+        seed: of the lot.
+    """
+    lot, labels = np.random.default_rng(seed), {}
+    for group in groups(model, example):
+        if not (group.obstacle or group.others):
+            labels[group.name] = lot.permutation(clusters(incoming(model, group).double().numpy(), keep))
+    return merged(model, example, labels)
 
 
 def _weighted(others: tuple[str, ...]) -> str:

@@ -80,7 +80,7 @@ def plot_modes(
     logarithmic: bool,
     weights: Int[np.ndarray, " K"],
 ) -> Picture:
-    """The density of a layer's weights with its modes as orange poles and its minima as pink fences; beside it the accuracy at every bandwidth.
+    """The density of a layer's weights, its modes as orange poles, its minima as pink fences; beside it the accuracy at every bandwidth.
 
     Args:
         counts, edges: histogram of the weights, as a density.
@@ -96,7 +96,8 @@ def plot_modes(
     picture = Picture(figsize=(9.6, 3.5))  # fixed places: laying out anew would take half of the time
     axes = picture.add_axes((0.065, 0.145, 0.52, 0.77))
     low, high = 0.5 * float(counts[counts > 0].min()), 1.3 * float(counts.max())
-    height = (lambda values: np.log10(np.maximum(values, low))) if logarithmic else np.asarray  # a logarithmic axis draws too slowly
+    # logarithms on a plain axis, since a logarithmic one draws too slowly
+    height = (lambda values: np.log10(np.maximum(values, low))) if logarithmic else np.asarray
     floor, top = (np.log10(low), np.log10(2 * high)) if logarithmic else (0.0, high)
     axes.stairs(height(counts), edges, baseline=floor, fill=True, color="#dddddd")
     axes.plot(grid, height(density), color=BLUE, linewidth=1.2)

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from facelab.blocks import seeded
-from facelab.methods.red import UnevenDepthwise, clusters, merge, red, separate, separated
+from facelab.methods.red import UnevenDepthwise, clusters, merge, one_of_each, random_clusters, red, separate, separated
 from facelab.networks.duplicates import duplicated
 from facelab.networks.folding import folded
 from facelab.networks.groups import groups, incoming, merged
@@ -150,6 +150,22 @@ def test_the_model_itself_stays_as_it_is():
     before = {name: value.clone() for name, value in model.state_dict().items()}
     red(model, given)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_controls_lack_one_ingredient():
+    """One of each copy loses what the others said; clusters drawn by lot add up what does not belong together."""
+    small, given = mlp(), images(20)
+    wide = duplicated(small, copies=4, seed=1)[0]
+    expected = small(given)
+    error = {
+        "merge": (merge(wide, given, 0.25)[0](given) - expected).abs().mean(),
+        "one": (one_of_each(wide, given, 0.25)(given) - expected).abs().mean(),
+        "lot": (random_clusters(wide, given, 0.25)(given) - expected).abs().mean(),
+    }
+    assert error["merge"] < 1e-5 and error["one"] > 1e-2 and error["lot"] > 1e-2
+    for control in (one_of_each, random_clusters):
+        assert torch.allclose(control(wide, given, 1.0)(given), expected, atol=1e-5)
+    assert torch.equal(random_clusters(wide, given, 0.5)(given), random_clusters(wide, given, 0.5)(given))
 
 
 # --- uneven depthwise separation -------------------------------------------------------------------------------------
