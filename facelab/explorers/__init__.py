@@ -19,11 +19,13 @@ from facelab.explorers.neighbours import NeighbourExplorer
 from facelab.explorers.photo import PhotoExplorer
 from facelab.explorers.pose_gate import PoseGateExplorer
 from facelab.explorers.recombinator import RecombinatorExplorer
+from facelab.explorers.red import BandwidthExplorer
 from facelab.explorers.splitting import SplitExplorer
 
 __all__ = [
     "AttentionExplorer",
     "AttributionExplorer",
+    "BandwidthExplorer",
     "CascadeExplorer",
     "CurveExplorer",
     "EquivarianceExplorer",

@@ -11,6 +11,7 @@ from facelab.pictures.faces import show_faces, show_truth
 from facelab.pictures.gaze import plot_lost_heads, plot_members, show_gazes
 from facelab.pictures.importance import draw_bit_flips, plot_agreement, plot_ranks, plot_sensitivity
 from facelab.pictures.maps import plot_matrix, show_maps, show_strip
+from facelab.pictures.red import draw_merging, show_kernels
 from facelab.pictures.style import Picture
 from facelab.pictures.sweeps import binned_means, plot_against
 from facelab.pictures.trees import plot_routing, plot_tree
@@ -23,6 +24,7 @@ __all__ = [
     "draw_acdc",
     "draw_bit_flips",
     "draw_decafa",
+    "draw_merging",
     "draw_rcn",
     "draw_regressor_ensemble",
     "draw_sumnet",
@@ -44,6 +46,7 @@ __all__ = [
     "show_attribution",
     "show_faces",
     "show_gazes",
+    "show_kernels",
     "show_maps",
     "show_stages",
     "show_strip",

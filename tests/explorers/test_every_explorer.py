@@ -113,8 +113,15 @@ def splitting():
     return explorers.SplitExplorer(torch.randn(40, 12, generator=torch.Generator().manual_seed(0)))
 
 
+def bandwidth():
+    generator, scales = np.random.default_rng(0), np.array([0.1, 0.5, 1.0, 2.0])
+    layers = {"first": generator.normal(size=(20, 30)), "second": np.repeat([-1.0, 0.0, 2.0], 40)}
+    return explorers.BandwidthExplorer(layers, scales, {"density": 90 - 20 * scales, "k-means": 90 - 5 * scales})
+
+
 BUILDERS = {
     "attention": attention,
+    "bandwidth": bandwidth,
     "cascade": cascade,
     "attribution": small_attribution.explorer,
     "gating tree": lambda: gating_tree(3),
