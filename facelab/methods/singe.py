@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 import torch
+import torch_pruning
 from jaxtyping import Float, Int
 from torch import Tensor, fx, nn
 
@@ -241,6 +242,26 @@ def importance(
         case "Taylor":
             return path.slopes[0].abs()
     return path.score()  # with the single factor 1 it is gradient x magnitude
+
+
+class GivenImportance(torch_pruning.importance.Importance):
+    """Scores measured beforehand, in the form in which a pruner of torch-pruning asks for them.
+
+    given = GivenImportance(model, {"conv1": scores})
+    torch_pruning.pruner.BasePruner(model, images[:1], given, pruning_ratio=0.75, ignored_layers=[model.head]).step()
+    """
+
+    def __init__(self, model: nn.Module, scores: Mapping[str, Float[Tensor, " neurons"]]) -> None:
+        """`scores`: name of a layer of `model`, the first of its group -> one for each of its output channels."""
+        self.scores = {model.get_submodule(layer): values for layer, values in scores.items()}
+
+    def __call__(self, group: torch_pruning.Group) -> Float[Tensor, " channels"] | None:
+        """The scores of the channels that torch-pruning asks about; None, which it passes over, where there are none."""
+        for item in group:
+            module, made = item.dep.target.module, item.dep.handler.__name__ == "prune_out_channels"
+            if made and module in self.scores:  # a layer that only reads these channels has scores of others
+                return self.scores[module][item.idxs]
+        return None
 
 
 def singe(

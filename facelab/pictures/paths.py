@@ -17,6 +17,7 @@ def path_view(
     alpha: float,
     *,
     title: str = "",
+    label: str = "cross-entropy, nats",
     width: float = 9.0,
 ) -> View:
     """The loss along a neuron's path, and the gradient whose area is its importance.
@@ -31,6 +32,7 @@ def path_view(
         samples: the factors that the sum visits, falling.
         alpha: where the neuron stands now.
         title: begins the caption.
+        label: the loss, with its unit.
         width: inches.
     """
 
@@ -45,14 +47,14 @@ def path_view(
     near = np.clip([alpha - 0.15, alpha + 0.15], 0, 1)
     left.plot(near, now + slope * (near - alpha), color=RED, linewidth=2.4, label=f"slope {slope:+.3f}")
     left.plot(alpha, now, "o", color=RED, markersize=8)
-    left.set(title="loss of the network", xlabel="alpha: 1 is the whole neuron, 0 is none", ylabel="cross-entropy, nats")
+    left.set(title="loss of the network", xlabel="alpha: 1 is the whole neuron, 0 is none", ylabel=label)
     left.legend(loc="upper left")
     right.fill_between(factors, gradients, color=ORANGE, alpha=0.25, linewidth=0)
     right.plot(factors, gradients, color=ORANGE, label="norms, ||W|| ||g||")
     right.plot(factors, np.abs(slopes), color=BLUE, linestyle="--", label="size of the slope, |<W, g>|")
     right.plot(samples, at(samples, gradients), "o", color="black", markersize=5, label="what the sum visits")
     right.axvline(alpha, color=RED, linewidth=1.2)
-    right.set(title="gradient on the way", xlabel="alpha", ylabel="nats per unit of alpha", ylim=(0, None))
+    right.set(title="gradient on the way", xlabel="alpha", ylabel=f"{label}, per unit of alpha", ylim=(0, None))
     right.legend(loc="upper left")
     for axes in (left, right):
         axes.set_xlim(1.02, -0.02)  # the neuron goes out to the right

@@ -3,11 +3,12 @@
 import pytest
 import torch
 import torch.nn.functional as F
+import torch_pruning
 from torch import nn
 
 from facelab.blocks import seeded
 from facelab.methods import singe as method
-from facelab.methods.singe import geometric, importance, removal, singe, walk
+from facelab.methods.singe import GivenImportance, geometric, importance, removal, singe, walk
 from facelab.networks.folding import folded
 from facelab.networks.groups import cut, groups
 
@@ -162,6 +163,17 @@ def test_pruning_gives_the_smaller_network_and_tells_how(rounds):
     assert steps[0] == 0 and steps[-1] == 12 and sorted(zeros) == list(zeros), "what is gone stays gone"
     assert (zeros[steps.index(1)] == 4) == (rounds == 0)
     assert model.widen.weight.shape == (8, 6, 1, 1)
+
+
+def test_a_pruner_of_torch_pruning_cuts_the_same_channels(given):
+    model, x, y, tied = given
+    scores = {group.name: importance(model, x, y, F.cross_entropy, group, "neuron path", steps=2) for group in tied}
+    lowest = {name: values.argsort()[: len(values) // 2].tolist() for name, values in scores.items()}
+    other = folded(model, x).requires_grad_(True)
+    firsts = {name.split("+")[0]: values for name, values in scores.items()}
+    pruner = torch_pruning.pruner.BasePruner(other, x, GivenImportance(other, firsts), pruning_ratio=0.5, ignored_layers=[other.head])
+    pruner.step()
+    assert torch.allclose(other(x), cut(model, x, lowest)(x), atol=1e-10)
 
 
 def test_refusals():
