@@ -14,24 +14,24 @@ class NeuronPathExplorer(Explorer):
     """Shrink a neuron by a slider, and choose where on its path the sum of SInGE looks.
 
     Example:
-        NeuronPathExplorer({"neuron 3": walk(model, images, labels, loss, group, torch.linspace(1, 0, 41), neurons=[3])})
+        NeuronPathExplorer({"neuron 3": walk(model, images, labels, loss, group, torch.linspace(1, 0.001, 41), neurons=[3])})
     """
 
     def __init__(self, paths: Mapping[str, Path], *, name: str = "Neuron path explorer") -> None:
         """Show paths that have been walked.
 
         Args:
-            paths: name -> the path of one neuron, from factor 1 to factor 0.
+            paths: name -> the path of one neuron, from factor 1 to one of at most 0.01.
             name: what the text twin of the explorer calls it.
 
         Raises:
-            ValueError: there is no path, or one is of several neurons or does not fall from 1 to 0.
+            ValueError: there is no path, or one is of several neurons or does not fall from 1 to almost 0.
         """
         curves = {}
         for neuron, path in paths.items():
             factors = as_array(path.factors)
-            if len(path.norms) != 1 or factors[0] != 1 or factors[-1] != 0 or (np.diff(factors) >= 0).any():
-                raise ValueError(f"The path {neuron!r} must be of one neuron and fall from 1 to 0; walk one such.")
+            if len(path.norms) != 1 or factors[0] != 1 or not 0 <= factors[-1] <= 0.01 or (np.diff(factors) >= 0).any():
+                raise ValueError(f"The path {neuron!r} must be of one neuron and fall from 1 to 0.01 or less; walk one such.")
             products = path.norms * path.gradients
             curves[neuron] = (factors, *(as_array(values)[:, 0] for values in (path.losses, products, path.slopes)))
         if not curves:

@@ -115,7 +115,7 @@ def neuron_path():
     with seeded(0):
         model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.ReLU(), torch.nn.Linear(3, 2)).double()
         inputs, targets = torch.randn(20, 4, dtype=torch.float64), torch.randint(0, 2, (20,))
-    (group,), factors = groups(model, inputs), torch.linspace(1, 0, 21, dtype=torch.float64)
+    (group,), factors = groups(model, inputs), torch.linspace(1, 0.001, 21, dtype=torch.float64)
     given = (model, inputs, targets, torch.nn.functional.cross_entropy, group, factors)
     return explorers.NeuronPathExplorer({f"neuron {j}": walk(*given, neurons=[j]) for j in range(3)})
 
