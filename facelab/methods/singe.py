@@ -16,7 +16,7 @@ from torch import Tensor, fx, nn
 
 from facelab.networks.evaluation import copied, same_answers, tensors_in
 from facelab.networks.folding import folded
-from facelab.networks.groups import Group, cut, groups
+from facelab.networks.groups import Group, cut, groups, masked
 from facelab.networks.layers import channel_axis
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -305,13 +305,16 @@ def singe(
         The network, and a table with a row per group: its channels before and after, and the obstacle of a group that is kept whole.
 
     Raises:
-        ValueError: no batch, shares outside of 0 to 1, or a network as `folded`, `groups` or `cut` refuse it.
+        ValueError: no batch, shares outside of 0 to 1, channels that go on when their weights are zero, or a network as `folded` or
+            `groups` refuse it.
     """
     if not 0 <= removed < 1 or not 0 <= closing <= 1 or rounds < 0:
         raise ValueError(f"removed {removed}, closing {closing}, rounds {rounds}: give shares from 0 to 1 and rounds from 0.")
     model = folded(model, inputs[:2])
     tied = groups(model, inputs[:2])
     free = [group for group in tied if not group.obstacle]
+    for group in free:
+        _require_silence(model, inputs, group)
     goals = {group: min(round(removed * group.width), group.width - 1) for group in free}
     whole = sum(goals.values())
     tuning = _FineTuning(model, batches, loss, steps, learning_rate, watch)
@@ -332,7 +335,7 @@ def singe(
         if gone < 1:
             tuning.run_to(round((1 - closing) * steps * gone))
     tuning.run_to(steps)
-    small = _without(model.eval(), inputs, {group.name: gone for group, gone in dead.items() if gone})
+    small = cut(model.eval(), inputs[:2], {group.name: gone for group, gone in dead.items() if gone})
     rows = [(group.name, group.width, group.width - len(dead.get(group, ())), group.obstacle) for group in tied]
     return small, pd.DataFrame(rows, columns=["group", "before", "after", "obstacle"])
 
@@ -340,7 +343,15 @@ def singe(
 class _FineTuning:
     """Fine-tuning with one optimiser from the first step to the last, in which what was silenced stays silent."""
 
-    def __init__(self, model, batches, loss: Loss, steps: int, learning_rate: float, watch) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        batches: Iterable[tuple[Tensor, Tensor]],
+        loss: Loss,
+        steps: int,
+        learning_rate: float,
+        watch: Callable[[nn.Module, int], None] | None,
+    ) -> None:
         self.model, self.loss, self.watch, self.made = model.requires_grad_(True), loss, watch or (lambda model, step: None), 0
         self.batches = _endless(batches)
         self.optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
@@ -384,17 +395,17 @@ def _endless(batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor,
             raise ValueError("There is no batch to fine-tune with; give batches that can be walked through again, such as a list.")
 
 
-def _without(model: nn.Module, inputs: Tensor, dead: Mapping[str, list[int]]) -> nn.Module:
-    """The network without its silenced channels.
+def _require_silence(model: nn.Module, inputs: Tensor, group: Group) -> None:
+    """Refuse a group whose channels go on when all that makes them is zero.
 
     Raises:
-        ValueError: it would compute something else, because an activation makes something of nothing.
+        ValueError: with the group's name.
     """
-    small = cut(model, inputs[:2], dead)
+    zero = copied(model)
+    for part in _parts(zero, group):
+        part.put([0], 0.0)
     with torch.no_grad():
-        same = same_answers(list(tensors_in(small(inputs[:8]))), list(tensors_in(model(inputs[:8]))))
-    if not same:
-        raise ValueError(
-            f"{type(model).__name__} makes something of a neuron that is zero (a sigmoid, say); give it activations like ReLU."
-        )
-    return small
+        found, expected = (list(tensors_in(net(inputs[:8]))) for net in (zero, masked(model, {group: [0]})))
+    if not same_answers(found, expected):
+        advice = "give the network activations that keep zero, like ReLU"
+        raise ValueError(f"The channels of {group.name} go on when their weights are zero (a sigmoid behind them, say); {advice}.")

@@ -36,7 +36,7 @@ def path_view(
         width: inches.
     """
 
-    def at(places: np.ndarray | float, values: np.ndarray) -> np.ndarray:
+    def at(places: np.ndarray | float, values: np.ndarray) -> np.ndarray | float:
         return np.interp(places, factors[::-1], values[::-1])
 
     picture = Picture(figsize=(width, 3.5))  # at fixed places, since laying out takes longer than a slider waits
@@ -53,7 +53,9 @@ def path_view(
     right.plot(factors, np.abs(slopes), color=BLUE, linestyle="--", label="size of the slope, |<W, g>|")
     right.plot(samples, at(samples, gradients), "o", color="black", markersize=5, label="what the sum visits")
     right.axvline(alpha, color=RED, linewidth=1.2)
-    right.set(title="gradient on the way", xlabel="alpha", ylabel=f"{label}, per unit of alpha", ylim=(0, 1.4 * max(float(gradients.max()), 1e-9)))
+    right.set(
+        title="gradient on the way", xlabel="alpha", ylabel=f"{label}, per unit of alpha", ylim=(0, 1.4 * max(float(gradients.max()), 1e-9))
+    )
     right.legend(loc="upper left")
     for axes in (left, right):
         axes.set_xlim(1.02, -0.02)  # the neuron goes out to the right
