@@ -16,6 +16,7 @@ from facelab.explorers.gaze import GazeExplorer
 from facelab.explorers.layer_importance import LayerImportanceExplorer
 from facelab.explorers.maps import MapExplorer
 from facelab.explorers.neighbours import NeighbourExplorer
+from facelab.explorers.neuron_path import NeuronPathExplorer
 from facelab.explorers.photo import PhotoExplorer
 from facelab.explorers.pose_gate import PoseGateExplorer
 from facelab.explorers.recombinator import RecombinatorExplorer
@@ -35,6 +36,7 @@ __all__ = [
     "LayerImportanceExplorer",
     "MapExplorer",
     "NeighbourExplorer",
+    "NeuronPathExplorer",
     "PhotoExplorer",
     "PoseGateExplorer",
     "RecombinatorExplorer",

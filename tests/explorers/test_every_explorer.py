@@ -26,6 +26,8 @@ from facelab.methods.deesco import Design, GazeEnsemble
 from facelab.methods.gnf import NeuralForestRegressor, train_cascades
 from facelab.methods.recombinator import RCN, SumNet
 from facelab.methods.semi_supervised_landmarks import SemiSupervisedLandmarks
+from facelab.methods.singe import walk
+from facelab.networks.groups import groups
 
 pytestmark = pytest.mark.slow
 
@@ -119,6 +121,15 @@ def bandwidth():
     return explorers.BandwidthExplorer(layers, scales, {"density": 90 - 20 * scales, "k-means": 90 - 5 * scales})
 
 
+def neuron_path():
+    with seeded(0):
+        model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.ReLU(), torch.nn.Linear(3, 2)).double()
+        inputs, targets = torch.randn(20, 4, dtype=torch.float64), torch.randint(0, 2, (20,))
+    (group,), factors = groups(model, inputs), torch.linspace(1, 0.001, 21, dtype=torch.float64)
+    given = (model, inputs, targets, torch.nn.functional.cross_entropy, group, factors)
+    return explorers.NeuronPathExplorer({f"neuron {j}": walk(*given, neurons=[j]) for j in range(3)})
+
+
 BUILDERS = {
     "attention": attention,
     "bandwidth": bandwidth,
@@ -135,6 +146,7 @@ BUILDERS = {
     "equivariance": equivariance,
     "maps": maps,
     "neighbours": neighbours,
+    "neuron path": neuron_path,
     "curves": curves,
     "splitting": splitting,
 }
