@@ -1,0 +1,226 @@
+"""Archtree: shrink a network under a budget of latency by growing a tree of narrower and narrower networks, several alive at a time.
+
+Source: Reboul, Yvinec, Dapogny, Bailly, "Archtree: on-the-fly tree-structured exploration for latency-aware pruning of deep neural
+networks", 2023 (arXiv 2311.10549). Only the abstract was read: how candidates are made, ranked and stopped is a reconstruction.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from joblib import Parallel, delayed
+from torch import Tensor, nn
+
+from facelab.networks.evaluation import in_evaluation_mode
+from facelab.networks.groups import Group, cut, groups, masked
+
+Gone = tuple[tuple[int, ...], ...]
+"""Of each group, the channels that have been cut, in increasing order: what tells candidates apart."""
+
+
+class Candidates:
+    """The networks that can be cut out of one, each known by the channels that are gone; what was computed of one is remembered.
+
+        candidates = Candidates(model, images[:2], (images, labels))
+        candidates.score(candidates.whole), candidates.importance(candidates.whole)
+    """
+
+    def __init__(
+        self, model: nn.Module, example: Tensor, data: tuple[Tensor, Tensor], loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy
+    ):
+        """Find what can be cut.
+
+        Args:
+            model: with batch norms folded or not; it stays as it is.
+            example: (B, ...) a batch the model takes.
+            data: inputs and targets on which candidates are scored; kept apart from those that judge the winner.
+            loss: (outputs, targets) -> scalar.
+
+        Raises:
+            ValueError: no group of channels can be cut, or as `networks.groups.groups`.
+        """
+        self.model, self.data, self.loss = model, data, loss
+        found = groups(model, example)
+        self.groups = [group for group in found if not group.obstacle]
+        if not self.groups:
+            why = f": {found[0].name} because {found[0].obstacle}" if found else ""
+            raise ValueError(f"No channels of {type(model).__name__} can be cut{why}; give a network with free groups of channels.")
+        self.whole: Gone = ((),) * len(self.groups)
+        self._scores: dict[Gone, float] = {}
+        self._importances: dict[Gone, list[Tensor]] = {}
+
+    def widths(self, gone: Gone) -> dict[str, int]:
+        """Group -> channels left."""
+        return {group.name: group.width - len(there) for group, there in zip(self.groups, gone, strict=True)}
+
+    def network(self, gone: Gone) -> nn.Module:
+        """The whole network with the channels masked: as wide as before, but it computes what the cut one does."""
+        return masked(self.model, self._by_group(gone))
+
+    def score(self, gone: Gone) -> float:
+        """Loss on the data without these channels; less is better."""
+        if gone not in self._scores:
+            with in_evaluation_mode(self.network(gone)) as network, torch.no_grad():
+                self._scores[gone] = float(self.loss(network(self.data[0]), self.data[1]))
+        return self._scores[gone]
+
+    def importance(self, gone: Gone) -> list[Float[Tensor, " width"]]:
+        """Of each channel of each group: by how much the loss would change to first order if nothing read it any more, in size.
+
+        With w the weights that read a channel, the sum of w dL/dw. Source: Molchanov et al., "Pruning convolutional neural networks
+        for resource efficient inference", ICLR 2017, equation 8, with the sum over samples inside of the absolute value.
+        """
+        if gone not in self._importances:
+            with in_evaluation_mode(self.network(gone)) as network, torch.enable_grad():
+                read = {name: network.get_submodule(name).weight for group in self.groups for name in group.consumers}
+                slopes = torch.autograd.grad(self.loss(network(self.data[0]), self.data[1]), list(read.values()))  # type: ignore[arg-type]
+            changes = dict(zip(read, [(w * s).detach() for w, s in zip(read.values(), slopes, strict=True)], strict=True))  # type: ignore[operator]
+            self._importances[gone] = [_per_channel(group, changes).abs() for group in self.groups]
+        return self._importances[gone]
+
+    def narrower(self, gone: Gone, place: int, step: int) -> Gone | None:
+        """The same candidate with the group at `place` cut to the next multiple of `step`; None if the group is that narrow already."""
+        there, width = gone[place], self.groups[place].width - len(gone[place])
+        target = (width - 1) // step * step
+        if target < 1:
+            return None
+        importance = self.importance(gone)[place].clone()
+        importance[list(there)] = torch.inf
+        weakest = importance.argsort(stable=True)[: width - target]
+        return (*gone[:place], tuple(sorted({*there, *weakest.tolist()})), *gone[place + 1 :])
+
+    def _by_group(self, gone: Gone) -> dict[Group, Sequence[int]]:
+        return {group: there for group, there in zip(self.groups, gone, strict=True) if there}
+
+
+def _per_channel(group: Group, changes: Mapping[str, Tensor]) -> Float[Tensor, " width"]:
+    """The change of each channel, from those of the weights that read it."""
+    total = torch.zeros(group.width)
+    for name, columns in group.consumers.items():
+        change = changes[name]
+        by_column = change.sum(dim=[axis for axis in range(change.ndim) if axis != 1])
+        total = total + by_column[torch.as_tensor(columns)].sum(dim=1)
+    return total
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A search, node by node.
+
+    Attributes:
+        nodes: a row each: `parent` (-1 of the root), `depth`, `group` that was cut, `widths`, `latency` in microseconds, `score`, `fits`
+            the budget, `kept` to be cut further, `chosen` in the end.
+        gone: the channels that each node lacks.
+    """
+
+    nodes: pd.DataFrame
+    gone: tuple[Gone, ...]
+
+    @property
+    def winner(self) -> int:
+        """The node that was chosen."""
+        return int(self.nodes.index[self.nodes.chosen][0])
+
+
+def grow(
+    candidates: Candidates,
+    clock: Callable[[Mapping[str, int]], float],
+    budget: float,
+    *,
+    beam: int = 4,
+    step: int = 8,
+    n_jobs: int = 1,
+) -> Tree:
+    """Search for the best network within the budget.
+
+    Args:
+        clock: widths of the groups -> microseconds; asked for every node while the tree grows.
+        budget: microseconds that the winner may take.
+        beam: nodes of one depth that are cut further; 1 is the greedy search.
+        step: a cut goes to the next multiple of so many channels.
+        n_jobs: threads that score candidates of one depth; the tree does not depend on it.
+
+    Raises:
+        ValueError: a beam or a step below 1, or a budget that no candidate meets.
+    """
+    if beam < 1 or step < 1:
+        raise ValueError(f"beam = {beam} and step = {step} leave nothing to try; give whole numbers from 1.")
+
+    def rows(depth: int, made: Sequence[tuple[int, str, Gone]]) -> list[dict]:
+        scores = Parallel(n_jobs=n_jobs, prefer="threads")(delayed(candidates.score)(gone) for _, _, gone in made)
+        found = []
+        for (parent, group, gone), score in zip(made, scores, strict=True):
+            widths = candidates.widths(gone)
+            time = clock(widths)
+            found.append(
+                {"parent": parent, "depth": depth, "group": group, "widths": tuple(widths.values()), "latency": time, "score": score}
+                | {"fits": time <= budget, "kept": False, "chosen": False}
+            )
+        return found
+
+    gone = [candidates.whole]
+    nodes = rows(0, [(-1, "", candidates.whole)])
+    front = [] if nodes[0]["fits"] else [0]
+    while front:
+        made = []
+        for parent in front:
+            nodes[parent]["kept"] = True
+            for place, group in enumerate(candidates.groups):
+                child = candidates.narrower(gone[parent], place, step)
+                if child is not None:
+                    made.append((parent, group.name, child))
+        made = list({child: (parent, name, child) for parent, name, child in reversed(made)}.values())[::-1]
+        first, new = len(nodes), rows(nodes[front[0]]["depth"] + 1, made)
+        nodes += new
+        gone += [child for _, _, child in made]
+        best: dict[tuple, int] = {}  # of equal widths, the better one
+        for number in sorted(range(first, len(nodes)), key=lambda number: nodes[number]["score"]):
+            best.setdefault(nodes[number]["widths"], number)
+        front = [number for number in best.values() if not nodes[number]["fits"]][:beam]
+    leaves = [number for number, node in enumerate(nodes) if node["fits"]]
+    if not leaves:
+        least = min(node["latency"] for node in nodes)
+        raise ValueError(f"No candidate takes {budget:.4g} microseconds or less, the fastest takes {least:.4g}; allow more, or a smaller step.")
+    nodes[min(leaves, key=lambda number: (nodes[number]["score"], -nodes[number]["latency"]))]["chosen"] = True
+    return Tree(pd.DataFrame(nodes).rename_axis("node"), tuple(gone))
+
+
+def archtree(
+    model: nn.Module,
+    example: Tensor,
+    data: tuple[Tensor, Tensor],
+    budget: float,
+    clock: Callable[[Mapping[str, int]], float],
+    *,
+    beam: int = 4,
+    step: int = 8,
+    loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
+    n_jobs: int = 1,
+) -> tuple[nn.Module, pd.DataFrame]:
+    """Shrink a network until it takes no more than the budget: search with masks, then cut the winner.
+
+        ticks = devices.clock(devices.EDGE, model, images[:1])
+        smaller, nodes = archtree(model, images[:2], (images, labels), 0.5 * ticks({}), ticks)
+
+    Args:
+        model: it stays as it is.
+        example: (B, ...) a batch the model takes.
+        data: inputs and targets on which candidates are scored.
+        budget: microseconds that the result may take.
+        clock: widths of groups of channels -> microseconds, such as `networks.devices.clock` or `networks.devices.stopwatch`.
+        beam, step, n_jobs: as `grow` takes them.
+        loss: (outputs, targets) -> scalar.
+
+    Returns:
+        The smaller network, not fine-tuned, and the nodes of the tree, as `Tree.nodes`.
+
+    Raises:
+        ValueError: nothing can be cut, or no candidate meets the budget.
+    """
+    candidates = Candidates(model, example, data, loss)
+    tree = grow(candidates, clock, budget, beam=beam, step=step, n_jobs=n_jobs)
+    channels = {group.name: list(gone) for group, gone in zip(candidates.groups, tree.gone[tree.winner], strict=True) if gone}
+    return cut(model, example, channels), tree.nodes
