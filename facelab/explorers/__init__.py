@@ -19,6 +19,7 @@ from facelab.explorers.neighbours import NeighbourExplorer
 from facelab.explorers.photo import PhotoExplorer
 from facelab.explorers.pose_gate import PoseGateExplorer
 from facelab.explorers.recombinator import RecombinatorExplorer
+from facelab.explorers.search_tree import SearchTreeExplorer
 
 __all__ = [
     "AttentionExplorer",
@@ -35,6 +36,7 @@ __all__ = [
     "PhotoExplorer",
     "PoseGateExplorer",
     "RecombinatorExplorer",
+    "SearchTreeExplorer",
     "View",
     "WorldExplorer",
     "attention_view",

@@ -6,6 +6,7 @@ networks", 2023 (arXiv 2311.10549). Only the abstract was read: how candidates a
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import pandas as pd
 import torch
@@ -24,12 +25,18 @@ Gone = tuple[tuple[int, ...], ...]
 class Candidates:
     """The networks that can be cut out of one, each known by the channels that are gone; what was computed of one is remembered.
 
-        candidates = Candidates(model, images[:2], (images, labels))
-        candidates.score(candidates.whole), candidates.importance(candidates.whole)
+    candidates = Candidates(model, images[:2], (images, labels))
+    candidates.score(candidates.whole), candidates.importance(candidates.whole)
     """
 
     def __init__(
-        self, model: nn.Module, example: Tensor, data: tuple[Tensor, Tensor], loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy
+        self,
+        model: nn.Module,
+        example: Tensor,
+        data: tuple[Tensor, Tensor],
+        loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
+        *,
+        fixed: bool = False,
     ):
         """Find what can be cut.
 
@@ -38,11 +45,12 @@ class Candidates:
             example: (B, ...) a batch the model takes.
             data: inputs and targets on which candidates are scored; kept apart from those that judge the winner.
             loss: (outputs, targets) -> scalar.
+            fixed: rank channels once and for all by their importance in the whole network, instead of anew in each candidate.
 
         Raises:
             ValueError: no group of channels can be cut, or as `networks.groups.groups`.
         """
-        self.model, self.data, self.loss = model, data, loss
+        self.model, self.data, self.loss, self.fixed = model, data, loss, fixed
         found = groups(model, example)
         self.groups = [group for group in found if not group.obstacle]
         if not self.groups:
@@ -73,6 +81,8 @@ class Candidates:
         With w the weights that read a channel, the sum of w dL/dw. Source: Molchanov et al., "Pruning convolutional neural networks
         for resource efficient inference", ICLR 2017, equation 8, with the sum over samples inside of the absolute value.
         """
+        if self.fixed:
+            gone = self.whole
         if gone not in self._importances:
             with in_evaluation_mode(self.network(gone)) as network, torch.enable_grad():
                 read = {name: network.get_submodule(name).weight for group in self.groups for name in group.consumers}
@@ -83,14 +93,23 @@ class Candidates:
 
     def narrower(self, gone: Gone, place: int, step: int) -> Gone | None:
         """The same candidate with the group at `place` cut to the next multiple of `step`; None if the group is that narrow already."""
-        there, width = gone[place], self.groups[place].width - len(gone[place])
-        target = (width - 1) // step * step
-        if target < 1:
-            return None
+        target = (self.groups[place].width - len(gone[place]) - 1) // step * step
+        return None if target < 1 else self._cut_to(gone, place, target)
+
+    def at_once(self, widths: Mapping[str, int]) -> Gone:
+        """The whole network with groups cut to these widths, by the importance of channels in the whole network."""
+        gone = self.whole
+        for place, group in enumerate(self.groups):
+            if group.name in widths:
+                cut_alone = self._cut_to(self.whole, place, widths[group.name])[place]
+                gone = (*gone[:place], cut_alone, *gone[place + 1 :])
+        return gone
+
+    def _cut_to(self, gone: Gone, place: int, width: int) -> Gone:
         importance = self.importance(gone)[place].clone()
-        importance[list(there)] = torch.inf
-        weakest = importance.argsort(stable=True)[: width - target]
-        return (*gone[:place], tuple(sorted({*there, *weakest.tolist()})), *gone[place + 1 :])
+        importance[list(gone[place])] = -torch.inf
+        lost = importance.argsort(stable=True)[: self.groups[place].width - width]
+        return (*gone[:place], tuple(sorted(lost.tolist())), *gone[place + 1 :])
 
     def _by_group(self, gone: Gone) -> dict[Group, Sequence[int]]:
         return {group: there for group, there in zip(self.groups, gone, strict=True) if there}
@@ -106,23 +125,38 @@ def _per_channel(group: Group, changes: Mapping[str, Tensor]) -> Float[Tensor, "
     return total
 
 
+def price(node: Mapping, root: Mapping) -> tuple[float, float]:
+    """What a candidate has paid: loss added per microsecond saved; of what cost nothing, the one that saved more comes first."""
+    added, saved = max(0.0, node["score"] - root["score"]), root["latency"] - node["latency"]
+    return (added / saved if saved > 0 else float("inf")), -saved
+
+
 @dataclass(frozen=True)
 class Tree:
     """A search, node by node.
 
     Attributes:
-        nodes: a row each: `parent` (-1 of the root), `depth`, `group` that was cut, `widths`, `latency` in microseconds, `score`, `fits`
+        nodes: a row each, the root first: `parent` (-1 of the root), `depth`, `group` that was cut, `widths`, `latency` in microseconds, `score`, `fits`
             the budget, `kept` to be cut further, `chosen` in the end.
         gone: the channels that each node lacks.
+        groups: names of the groups, in the order of the widths.
+        budget: microseconds.
     """
 
     nodes: pd.DataFrame
     gone: tuple[Gone, ...]
+    groups: tuple[str, ...]
+    budget: float
 
     @property
     def winner(self) -> int:
         """The node that was chosen."""
         return int(self.nodes.index[self.nodes.chosen][0])
+
+    @property
+    def best(self) -> Gone:
+        """The channels that the winner lacks."""
+        return self.gone[self.winner]
 
 
 def grow(
@@ -135,6 +169,8 @@ def grow(
     n_jobs: int = 1,
 ) -> Tree:
     """Search for the best network within the budget.
+
+    Candidates of one depth are ranked by the price of their cuts: loss that was added since the root per microsecond that was saved.
 
     Args:
         clock: widths of the groups -> microseconds; asked for every node while the tree grows.
@@ -179,13 +215,71 @@ def grow(
         best: dict[tuple, int] = {}  # of equal widths, the better one
         for number in sorted(range(first, len(nodes)), key=lambda number: nodes[number]["score"]):
             best.setdefault(nodes[number]["widths"], number)
-        front = [number for number in best.values() if not nodes[number]["fits"]][:beam]
+        ranked = sorted(best.values(), key=lambda number: price(nodes[number], nodes[0]))
+        front = [number for number in ranked if not nodes[number]["fits"]][:beam]
     leaves = [number for number, node in enumerate(nodes) if node["fits"]]
     if not leaves:
         least = min(node["latency"] for node in nodes)
-        raise ValueError(f"No candidate takes {budget:.4g} microseconds or less, the fastest takes {least:.4g}; allow more, or a smaller step.")
+        raise ValueError(
+            f"No candidate takes {budget:.4g} microseconds or less, the fastest takes {least:.4g}; allow more, or a smaller step."
+        )
     nodes[min(leaves, key=lambda number: (nodes[number]["score"], -nodes[number]["latency"]))]["chosen"] = True
-    return Tree(pd.DataFrame(nodes).rename_axis("node"), tuple(gone))
+    return Tree(pd.DataFrame(nodes).rename_axis("node"), tuple(gone), tuple(group.name for group in candidates.groups), budget)
+
+
+def single_path(
+    candidates: Candidates, clock: Callable[[Mapping[str, int]], float], budget: float, *, targets: int = 8, step: int = 8
+) -> Gone:
+    """The predecessor: one path whose latency falls in even steps; each step cuts the one group that then leaves the least loss.
+
+    A group is cut as little as lets it meet the step's target alone, or as far as it goes if it cannot.
+
+    Source: Yang et al., "NetAdapt", ECCV 2018, algorithm 1, without the fine-tuning between steps.
+
+    Args:
+        clock, budget, step: as `grow` takes them.
+        targets: steps down to the budget.
+
+    Raises:
+        ValueError: the path ends above the budget.
+    """
+    gone, whole, number = candidates.whole, clock({}), 0
+
+    def slow(there: Gone, target: float) -> bool:
+        return clock(candidates.widths(there)) > target
+
+    while slow(gone, budget):
+        number = min(number + 1, targets)
+        target, proposals = whole - (whole - budget) * number / targets, []
+        for place in range(len(candidates.groups)):
+            proposal = candidates.narrower(gone, place, step)
+            while proposal is not None and slow(proposal, target) and (further := candidates.narrower(proposal, place, step)):
+                proposal = further
+            if proposal is not None:
+                proposals.append(proposal)
+        if not proposals:
+            raise ValueError(f"The path ends above the budget of {budget:.4g} microseconds; allow more, or a smaller step.")
+        gone = min(proposals, key=candidates.score)
+    return gone
+
+
+def widest(candidates: Candidates, clock: Callable[[Mapping[str, int]], float], budget: float, *, step: int = 8) -> list[dict[str, int]]:
+    """By exhaustive search, all widths within the budget that leave no room for one step more in any group.
+
+    Args:
+        clock, budget: as `grow` takes them.
+        step: widths are its multiples, and those of the whole network.
+    """
+    choices = [sorted({*range(step, group.width, step), group.width}) for group in candidates.groups]
+    places = list(product(*(range(len(widths)) for widths in choices)))
+    names = [group.name for group in candidates.groups]
+
+    def widths(place: Sequence[int]) -> dict[str, int]:
+        return {name: among[index] for name, among, index in zip(names, choices, place, strict=True)}
+
+    fitting = {place for place in places if clock(widths(place)) <= budget}
+    larger = {place: [(*place[:i], place[i] + 1, *place[i + 1 :]) for i in range(len(names))] for place in fitting}
+    return [widths(place) for place in places if place in fitting and not fitting.intersection(larger[place])]
 
 
 def archtree(
@@ -222,5 +316,5 @@ def archtree(
     """
     candidates = Candidates(model, example, data, loss)
     tree = grow(candidates, clock, budget, beam=beam, step=step, n_jobs=n_jobs)
-    channels = {group.name: list(gone) for group, gone in zip(candidates.groups, tree.gone[tree.winner], strict=True) if gone}
+    channels = {group.name: list(gone) for group, gone in zip(candidates.groups, tree.best, strict=True) if gone}
     return cut(model, example, channels), tree.nodes

@@ -10,12 +10,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from facelab.blocks import seeded
-from facelab.methods.archtree import Candidates, archtree, grow
-from facelab.networks.devices import EDGE, clock, stopwatch
-from facelab.networks.groups import cut
+from facelab.methods.archtree import Candidates, archtree, grow, single_path, widest
+from facelab.networks.devices import Device, clock, stopwatch
 
 IMAGES = torch.randn(20, 1, 12, 12, generator=torch.Generator().manual_seed(0))
 LABELS = torch.arange(20) % 4
+SMOOTH = Device("smooth", tile=1, start=1.0, rate=1.0)
 
 
 def two_layers(second: float) -> nn.Sequential:
@@ -78,13 +78,96 @@ class Depthwise(nn.Sequential):
 @pytest.mark.parametrize("net", [nets.Plain, nets.Residual, nets.Squeezing, Depthwise])
 def test_the_winner_is_cut_as_it_was_scored(net):
     model = network(net)
-    ticks = clock(EDGE, model, IMAGES)
-    budget = 0.9 * ticks({})
-    if net is not Depthwise:  # narrower than a tile: nothing is won, so the device counts single channels
-        budget, ticks = 0.7 * sum(Candidates(model, IMAGES, (IMAGES, LABELS)).widths(((),) * 99).values()), lambda w: sum(w.values())
+    ticks = clock(SMOOTH, model, IMAGES)
+    budget = 0.6 * ticks({})
     tree = grow(Candidates(model, IMAGES, (IMAGES, LABELS)), ticks, budget, step=2)
     smaller, nodes = archtree(model, IMAGES, (IMAGES, LABELS), budget, ticks, step=2)
     assert nodes.equals(tree.nodes) and nodes.latency[tree.winner] <= budget
     with torch.no_grad():
         assert float(F.cross_entropy(smaller(IMAGES), LABELS)) == pytest.approx(nodes.score[tree.winner], rel=1e-4)
     assert sum(p.numel() for p in smaller.parameters()) < sum(p.numel() for p in model.parameters())
+
+
+def digits_like():
+    """A small trained-like network with norms and its data; enough for a tree."""
+    model = network(nets.Residual, (8, 16), 1)
+    return model, Candidates(model, IMAGES, (IMAGES, LABELS))
+
+
+def test_a_budget_that_the_network_meets_leaves_it_alone():
+    model, candidates = digits_like()
+    ticks = clock(SMOOTH, model, IMAGES)
+    tree = grow(candidates, ticks, ticks({}))
+    assert len(tree.nodes) == 1 and tree.best == candidates.whole
+
+
+def test_a_beam_as_wide_as_a_depth_visits_every_order_of_cuts():
+    model, data = planted(1.1)
+    candidates = Candidates(model, data[0][:2], data, F.mse_loss)
+    tree = grow(candidates, lambda widths: float(sum(widths.values())), 16.0, beam=99, step=4)
+    assert set(tree.nodes.widths) == {w for w in itertools.product((16, 12, 8, 4), repeat=2) if sum(w) >= 16 or sum(w) + 4 > 16}
+    fits = tree.nodes[tree.nodes.fits]
+    assert tree.nodes.score[tree.winner] == fits.score.min()
+
+
+def test_every_node_follows_from_its_parent():
+    model, candidates = digits_like()
+    ticks = clock(SMOOTH, model, IMAGES)
+    tree = grow(candidates, ticks, 0.8 * ticks({}), beam=2, step=4)
+    nodes = tree.nodes
+    assert (nodes.groupby("depth").kept.sum() <= 2).all() and nodes.chosen.sum() == 1
+    assert not (nodes.kept & nodes.fits).any() and nodes.fits[tree.winner]
+    for number, node in nodes.iloc[1:].iterrows():
+        before, place = tree.gone[node.parent], tree.groups.index(node.group)
+        assert nodes.kept[node.parent] and nodes.depth[node.parent] == node.depth - 1
+        assert tree.gone[number] == candidates.narrower(before, place, 4)
+        assert node.latency == ticks(candidates.widths(tree.gone[number])) < nodes.latency[node.parent]
+        assert node.score == candidates.score(tree.gone[number])
+
+
+def test_threads_and_memory_change_nothing():
+    model, candidates = digits_like()
+    ticks = clock(SMOOTH, model, IMAGES)
+    alone = grow(candidates, ticks, 0.8 * ticks({}), step=4)
+    side_by_side = grow(Candidates(model, IMAGES, (IMAGES, LABELS)), ticks, 0.8 * ticks({}), step=4, n_jobs=2)
+    assert alone.gone == side_by_side.gone and alone.nodes.equals(side_by_side.nodes)
+    assert alone.gone == grow(candidates, ticks, 0.8 * ticks({}), step=4).gone
+
+
+def test_fixed_importance_makes_the_order_of_cuts_irrelevant():
+    model, _ = digits_like()
+    fixed = Candidates(model, IMAGES, (IMAGES, LABELS), fixed=True)
+    one, other = (fixed.narrower(fixed.narrower(fixed.whole, a, 4), b, 4) for a, b in ((0, 1), (1, 0)))
+    assert one == other == fixed.at_once(fixed.widths(one))
+
+
+def test_the_single_path_cuts_the_layer_that_costs_least():
+    model, data = planted(1.1)
+    candidates = Candidates(model, data[0][:2], data, F.mse_loss)
+    assert tuple(candidates.widths(single_path(candidates, tiles, 2.0)).values()) == (8, 16)
+    with pytest.raises(ValueError, match="ends above the budget"):
+        single_path(candidates, tiles, 0.5)
+
+
+def test_the_widest_within_a_budget():
+    model, data = planted(1.1)
+    candidates = Candidates(model, data[0][:2], data, F.mse_loss)
+    found = widest(candidates, lambda widths: float(sum(widths.values())), 20.0, step=6)
+    assert [tuple(widths.values()) for widths in found] == [(6, 12), (12, 6)]  # 16 and 6 are too many
+
+
+def test_a_stopwatch_can_be_the_clock():
+    model, data = planted(1.1)
+    watch = stopwatch(model, data[0][:2], rounds=3)
+    smaller, nodes = archtree(model, data[0][:2], data, 10 * watch({}), watch, loss=F.mse_loss)
+    assert len(nodes) == 1 and (nodes.latency > 0).all() and smaller.a.out_features == 16
+
+
+def test_what_cannot_be_done_is_said():
+    model, data = planted(1.1)
+    with pytest.raises(ValueError, match="the fastest takes 1"):
+        archtree(model, data[0][:2], data, 0.5, tiles, loss=F.mse_loss)
+    with pytest.raises(ValueError, match="beam = 0"):
+        archtree(model, data[0][:2], data, 2.0, tiles, loss=F.mse_loss, beam=0)
+    with pytest.raises(ValueError, match="No channels of Linear can be cut"):
+        archtree(nn.Linear(3, 2), torch.ones(2, 3), (torch.ones(2, 3), torch.zeros(2, 2)), 1.0, tiles, loss=F.mse_loss)
