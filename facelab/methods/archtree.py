@@ -111,7 +111,11 @@ class Candidates:
         lost = importance.argsort(stable=True)[: self.groups[place].width - width]
         return (*gone[:place], tuple(sorted(lost.tolist())), *gone[place + 1 :])
 
-    def _by_group(self, gone: Gone) -> dict[Group, Sequence[int]]:
+    def channels(self, gone: Gone) -> dict[str, tuple[int, ...]]:
+        """Name of a group -> the channels that are gone, as `networks.groups.cut` takes them."""
+        return {group.name: there for group, there in self._by_group(gone).items()}
+
+    def _by_group(self, gone: Gone) -> dict[Group, tuple[int, ...]]:
         return {group: there for group, there in zip(self.groups, gone, strict=True) if there}
 
 
@@ -136,8 +140,8 @@ class Tree:
     """A search, node by node.
 
     Attributes:
-        nodes: a row each, the root first: `parent` (-1 of the root), `depth`, `group` that was cut, `widths`, `latency` in microseconds, `score`, `fits`
-            the budget, `kept` to be cut further, `chosen` in the end.
+        nodes: a row each, the root first: `parent` (-1 of the root), `depth`, `group` that was cut, `widths`, `latency` in microseconds,
+            `score`, whether it `fits` the budget, was `kept` to be cut further, and was `chosen` in the end.
         gone: the channels that each node lacks.
         groups: names of the groups, in the order of the widths.
         budget: microseconds.
@@ -282,6 +286,22 @@ def widest(candidates: Candidates, clock: Callable[[Mapping[str, int]], float], 
     return [widths(place) for place in places if place in fitting and not fitting.intersection(larger[place])]
 
 
+def uniform(candidates: Candidates, clock: Callable[[Mapping[str, int]], float], budget: float, *, step: int = 8) -> dict[str, int]:
+    """The largest widths within the budget that are the same share of every group, rounded to multiples of `step`.
+
+    Args:
+        clock, budget: as `grow` takes them.
+
+    Raises:
+        ValueError: one step in each group takes longer than the budget.
+    """
+    for percent in range(100, -1, -1):
+        widths = {group.name: min(group.width, max(step, step * round(percent * group.width / 100 / step))) for group in candidates.groups}
+        if clock(widths) <= budget:
+            return widths
+    raise ValueError(f"Even {step} channels in each group take more than {budget:.4g} microseconds; allow more, or a smaller step.")
+
+
 def archtree(
     model: nn.Module,
     example: Tensor,
@@ -316,5 +336,4 @@ def archtree(
     """
     candidates = Candidates(model, example, data, loss)
     tree = grow(candidates, clock, budget, beam=beam, step=step, n_jobs=n_jobs)
-    channels = {group.name: list(gone) for group, gone in zip(candidates.groups, tree.best, strict=True) if gone}
-    return cut(model, example, channels), tree.nodes
+    return cut(model, example, candidates.channels(tree.best)), tree.nodes

@@ -168,5 +168,5 @@ def _narrowed(whole: Sequence[Work], known: Mapping[str, Group], widths: Mapping
                 lost = list(missing.get(layer, (0, 0)))
                 lost[side] += (known[name].width - width) * rows.shape[1]
                 missing[layer] = (lost[0], lost[1])
-    lost = {layer.name: missing.get(layer.name, (0, 0)) for layer in whole}
-    return [Work(w.name, w.inputs - lost[w.name][0], w.outputs - lost[w.name][1], w.kernel, w.places) for w in whole]
+    fewer = {layer.name: missing.get(layer.name, (0, 0)) for layer in whole}
+    return [Work(w.name, w.inputs - fewer[w.name][0], w.outputs - fewer[w.name][1], w.kernel, w.places) for w in whole]

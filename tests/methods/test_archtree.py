@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from facelab.blocks import seeded
-from facelab.methods.archtree import Candidates, archtree, grow, single_path, widest
+from facelab.methods.archtree import Candidates, archtree, grow, single_path, uniform, widest
 from facelab.networks.devices import Device, clock, stopwatch
 
 IMAGES = torch.randn(20, 1, 12, 12, generator=torch.Generator().manual_seed(0))
@@ -154,6 +154,15 @@ def test_the_widest_within_a_budget():
     candidates = Candidates(model, data[0][:2], data, F.mse_loss)
     found = widest(candidates, lambda widths: float(sum(widths.values())), 20.0, step=6)
     assert [tuple(widths.values()) for widths in found] == [(6, 12), (12, 6)]  # 16 and 6 are too many
+
+
+def test_uniform_widths_within_a_budget():
+    model, data = planted(1.1)
+    candidates = Candidates(model, data[0][:2], data, F.mse_loss)
+    assert uniform(candidates, tiles, 4.0) == {"a": 16, "b": 16}
+    assert uniform(candidates, tiles, 3.0) == {"a": 8, "b": 8}
+    with pytest.raises(ValueError, match="Even 8 channels"):
+        uniform(candidates, tiles, 0.5)
 
 
 def test_a_stopwatch_can_be_the_clock():
