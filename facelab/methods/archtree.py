@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from facelab.networks.evaluation import in_evaluation_mode
 from facelab.networks.groups import Group, cut, groups, masked
+from facelab.networks.layers import TRANSPOSED
 
 Gone = tuple[tuple[int, ...], ...]
 """Of each group, the channels that have been cut, in increasing order: what tells candidates apart."""
@@ -85,9 +86,13 @@ class Candidates:
             gone = self.whole
         if gone not in self._importances:
             with in_evaluation_mode(self.network(gone)) as network, torch.enable_grad():
-                read = {name: network.get_submodule(name).weight for group in self.groups for name in group.consumers}
-                slopes = torch.autograd.grad(self.loss(network(self.data[0]), self.data[1]), list(read.values()))  # type: ignore[arg-type]
-            changes = dict(zip(read, [(w * s).detach() for w, s in zip(read.values(), slopes, strict=True)], strict=True))  # type: ignore[operator]
+                readers = {name: network.get_submodule(name) for group in self.groups for name in group.consumers}
+                weights = [module.weight.requires_grad_() for module in readers.values()]  # type: ignore[operator, union-attr]
+                slopes = torch.autograd.grad(self.loss(network(self.data[0]), self.data[1]), weights)
+            changes = {}
+            for (name, module), weight, slope in zip(readers.items(), weights, slopes, strict=True):
+                inputs = 0 if isinstance(module, TRANSPOSED) else 1
+                changes[name] = (weight * slope).detach().movedim(inputs, 0).flatten(1).sum(dim=1)
             self._importances[gone] = [_per_channel(group, changes).abs() for group in self.groups]
         return self._importances[gone]
 
@@ -120,13 +125,8 @@ class Candidates:
 
 
 def _per_channel(group: Group, changes: Mapping[str, Tensor]) -> Float[Tensor, " width"]:
-    """The change of each channel, from those of the weights that read it."""
-    total = torch.zeros(group.width)
-    for name, columns in group.consumers.items():
-        change = changes[name]
-        by_column = change.sum(dim=[axis for axis in range(change.ndim) if axis != 1])
-        total = total + by_column[torch.as_tensor(columns)].sum(dim=1)
-    return total
+    """The change that a channel makes, from those that the inputs of its readers make."""
+    return torch.stack([changes[name][torch.as_tensor(columns)].sum(dim=1) for name, columns in group.consumers.items()]).sum(dim=0)
 
 
 def price(node: Mapping, root: Mapping) -> tuple[float, float]:

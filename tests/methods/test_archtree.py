@@ -75,7 +75,7 @@ class Depthwise(nn.Sequential):
         )
 
 
-@pytest.mark.parametrize("net", [nets.Plain, nets.Residual, nets.Squeezing, Depthwise])
+@pytest.mark.parametrize("net", [nets.Plain, nets.Residual, nets.Preactivated, nets.Squeezing, nets.Hourglass, Depthwise])
 def test_the_winner_is_cut_as_it_was_scored(net):
     model = network(net)
     ticks = clock(SMOOTH, model, IMAGES)
@@ -86,6 +86,25 @@ def test_the_winner_is_cut_as_it_was_scored(net):
     with torch.no_grad():
         assert float(F.cross_entropy(smaller(IMAGES), LABELS)) == pytest.approx(nodes.score[tree.winner], rel=1e-4)
     assert sum(p.numel() for p in smaller.parameters()) < sum(p.numel() for p in model.parameters())
+
+
+def test_importance_is_the_slope_of_a_factor_on_what_is_read():
+    """By finite differences in double precision, also where a transposed convolution or several layers read a channel."""
+    model = network(nets.Hourglass).double().requires_grad_(False)
+    data = IMAGES.double(), LABELS
+    candidates = Candidates(model, data[0], data)
+    found = candidates.importance(candidates.whole)
+    for group, channels in zip(candidates.groups, found, strict=True):
+        losses = []
+        for factor in (1e-5, -1e-5):
+            copy = nets.lively(nets.Hourglass()).double()
+            copy.load_state_dict(model.state_dict())
+            for name, columns in group.consumers.items():
+                module = copy.get_submodule(name)
+                axis = 0 if isinstance(module, nn.ConvTranspose2d) else 1
+                module.weight.data.movedim(axis, 0)[columns[0]] *= 1 + factor
+            losses.append(float(F.cross_entropy(copy(data[0]), LABELS)))
+        assert abs(losses[0] - losses[1]) / 2e-5 == pytest.approx(float(channels[0]), rel=1e-4, abs=1e-8)
 
 
 def digits_like():
