@@ -76,9 +76,9 @@ class Device:
         return self.tile * -(-channels // self.tile)
 
 
-EDGE = Device("edge", tile=8, start=40.0, rate=1.0)
+EDGE = Device("edge", tile=8, start=20.0, rate=1.0)
 SERVER = Device("server", tile=4, start=1.0, rate=0.1)
-SPILL = Device("spill", tile=8, start=10.0, rate=0.4, cache=16_000, fetch=20.0)
+SPILL = Device("spill", tile=8, start=10.0, rate=0.4, cache=16_000, fetch=12.0)
 DEVICES = {device.name: device for device in (EDGE, SERVER, SPILL)}
 
 
