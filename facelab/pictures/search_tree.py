@@ -64,7 +64,7 @@ def plot_search_tree(
         bars.text(0.6, row, str(width), va="center", fontsize=8, color="white" if node != chosen else BLACK)
     bars.set_yticks(range(len(groups)), [name.replace("+", "\n+ ") for name in groups])
     bars.invert_yaxis()
-    bars.set_xlabel("channels left")
+    bars.set(xlabel="channels left", title="group of channels")
     words = f"node {node}: {nodes.latency[node]:.4g} microseconds,\nloss {nodes.score[node]:.3f}, depth {nodes.depth[node]}"
     picture.text(0.985, 0.93, words, ha="right", va="top", fontsize=9)
     return picture

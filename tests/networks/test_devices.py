@@ -72,7 +72,8 @@ def test_more_channels_never_take_less():
         for group in groups(model, IMAGES):
             times = [ticks({group.name: width}) for width in range(2, group.width + 1)]  # one input is no tile
             assert (np.diff(times) >= 0).all()
-            assert len(set(times)) == math.ceil(group.width / device.tile)
+            if group.name == "0+2":  # a flattening would spread the other over several tiles
+                assert len(set(times)) == math.ceil(group.width / device.tile)
 
 
 def test_the_table_is_right_but_for_the_cache():
