@@ -197,7 +197,7 @@ def test_what_cannot_be_done_is_said():
         archtree(model, data[0][:2], data, 0.5, tiles, loss=F.mse_loss)
     with pytest.raises(ValueError, match="beam = 0"):
         archtree(model, data[0][:2], data, 2.0, tiles, loss=F.mse_loss, beam=0)
-    with pytest.raises(ValueError, match="No channels of Preactivated can be cut: stem.conv1 because conv2 is a grouped convolution"):
+    with pytest.raises(ValueError, match=r"No channels of Preactivated can be cut: stem.conv1 because conv2 is a grouped convolution"):
         Candidates(nets.Preactivated().eval(), IMAGES, (IMAGES, LABELS))
     with pytest.raises(ValueError, match="No channels of Linear can be cut"):
         archtree(nn.Linear(3, 2), torch.ones(2, 3), (torch.ones(2, 3), torch.zeros(2, 2)), 1.0, tiles, loss=F.mse_loss)
