@@ -21,6 +21,7 @@ from facelab.explorers.photo import PhotoExplorer
 from facelab.explorers.pose_gate import PoseGateExplorer
 from facelab.explorers.recombinator import RecombinatorExplorer
 from facelab.explorers.red import BandwidthExplorer
+from facelab.explorers.search_tree import SearchTreeExplorer
 from facelab.explorers.splitting import SplitExplorer
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "PhotoExplorer",
     "PoseGateExplorer",
     "RecombinatorExplorer",
+    "SearchTreeExplorer",
     "SplitExplorer",
     "View",
     "WorldExplorer",

@@ -12,6 +12,7 @@ from facelab.pictures.gaze import plot_lost_heads, plot_members, show_gazes
 from facelab.pictures.importance import draw_bit_flips, plot_agreement, plot_ranks, plot_sensitivity
 from facelab.pictures.maps import plot_matrix, show_maps, show_strip
 from facelab.pictures.red import draw_merging, show_kernels
+from facelab.pictures.search_tree import plot_search_tree
 from facelab.pictures.style import Picture
 from facelab.pictures.sweeps import binned_means, plot_against
 from facelab.pictures.trees import plot_routing, plot_tree
@@ -40,6 +41,7 @@ __all__ = [
     "plot_members",
     "plot_ranks",
     "plot_routing",
+    "plot_search_tree",
     "plot_sensitivity",
     "plot_tree",
     "show_arrows",

@@ -22,6 +22,7 @@ from facelab.blocks import ShapeModel, seeded
 from facelab.explorers import stops
 from facelab.explorers.explorer import TALLEST
 from facelab.methods.acdc import ACDC
+from facelab.methods.archtree import Candidates, grow
 from facelab.methods.deesco import Design, GazeEnsemble
 from facelab.methods.gnf import NeuralForestRegressor, train_cascades
 from facelab.methods.recombinator import RCN, SumNet
@@ -63,6 +64,17 @@ def recombinator():
     with seeded(0):
         networks = SumNet(5, channels=(4, 4, 4)), RCN(5, channels=(4, 4, 4))
     return explorers.RecombinatorExplorer(images, *networks, truth=truth, refine=lambda scores: scores)
+
+
+def search_tree():
+    with seeded(0):
+        model = torch.nn.Sequential(
+            torch.nn.Linear(6, 16), torch.nn.ReLU(), torch.nn.Linear(16, 12), torch.nn.ReLU(), torch.nn.Linear(12, 3)
+        )
+        data = torch.randn(30, 6), torch.arange(30) % 3
+    candidates = Candidates(model, data[0], data)
+    trees = {f"beam {beam}": grow(candidates, lambda widths: float(sum(widths.values())), 14.0, beam=beam, step=2) for beam in (1, 4)}
+    return explorers.SearchTreeExplorer(trees)
 
 
 def pose_gate():
@@ -142,6 +154,7 @@ BUILDERS = {
     "photo": lambda: explorers.PhotoExplorer(Cascade()),
     "recombinator": recombinator,
     "pose gate": pose_gate,
+    "search tree": search_tree,
     "world": lambda: explorers.WorldExplorer(face=3, size=64, channel="normals"),  # the quickest to draw
     "equivariance": equivariance,
     "maps": maps,
