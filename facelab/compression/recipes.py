@@ -69,7 +69,8 @@ def train(task: str, architecture: str, seed: int, progress: bool = True) -> nn.
         last.bias.data = targets.mean(dim=0)
     training.fit(
         model, _loss, {"images": images, "targets": targets}, steps=recipe.steps, batch_size=recipe.batch_size,
-        learning_rate=recipe.learning_rate, clip=1.0, average=0.1, seed=seed, device="cpu", progress=progress, name=f"{task} {architecture} {seed}",
+        learning_rate=recipe.learning_rate, clip=1.0, average=0.1, seed=seed, device="cpu", progress=progress,
+        name=f"{task} {architecture} {seed}",
     )  # fmt: skip
     return model
 
