@@ -51,7 +51,7 @@ def pruned(
         data, loss: of Taylor, which needs a gradient.
 
     Returns:
-        The network, not fine-tuned; and a row per group: `group`, channels `before` and `after`, and `note`, why it was left alone.
+        The network, not fine-tuned; and a row per group: `group`, channels `before` and `after`, and `obstacle`, why it was left alone.
 
     Raises:
         ValueError: another criterion, a share outside of 0..1, Taylor without data, or what `groups` refuses.
@@ -75,8 +75,8 @@ def pruned(
             root = traced.get_submodule(group.name.split("+")[0])
             scores = scorer(graph.get_pruning_group(root, graph.get_pruner_of_module(root).prune_out_channels, list(range(group.width))))
             gone[group.name] = scores.argsort(stable=True)[:count].tolist()
-        rows.append({"group": group.name, "before": group.width, "after": group.width - count, "note": group.obstacle})
-    return cut(whole, example, gone), pd.DataFrame(rows, columns=["group", "before", "after", "note"])
+        rows.append({"group": group.name, "before": group.width, "after": group.width - count, "obstacle": group.obstacle})
+    return cut(whole, example, gone), pd.DataFrame(rows, columns=["group", "before", "after", "obstacle"])
 
 
 def fine_tuned(

@@ -96,12 +96,15 @@ def _redpp(job: Job) -> tuple[nn.Module, pd.DataFrame]:
 def _archtree(job: Job) -> tuple[nn.Module, pd.DataFrame]:
     from facelab.compression.opponents import fine_tuned
     from facelab.methods.archtree import archtree
-    from facelab.networks.devices import EDGE, clock
+    from facelab.networks.devices import SERVER, clock
     from facelab.networks.folding import folded
+    from facelab.networks.groups import groups
 
-    whole = folded(job.model, job.example)
-    ticks = clock(EDGE, whole, job.example[:1])
-    small, report = archtree(whole, job.example, job.samples, (1 - job.strength) * ticks({}), ticks, loss=job.loss)
+    whole, step = folded(job.model, job.example), SERVER.tile
+    ticks = clock(SERVER, whole, job.example[:1])
+    narrowest = ticks({group.name: min(step, group.width) for group in groups(whole, job.example) if not group.obstacle})
+    budget = ticks({}) - job.strength * (ticks({}) - narrowest)
+    small, report = archtree(whole, job.example, job.samples, budget, ticks, step=step, loss=job.loss)
     return fine_tuned(small, job.training, job.loss, job.steps), report
 
 
@@ -121,7 +124,9 @@ METHODS: dict[str, Method] = {
     "singe": Method("SInGE", *_CHANNELS, True, _singe),
     "red": Method("RED", "share of the neurons of each group that is merged away", 0.25, (0.1, 0.25, 0.5), False, _red),
     "redpp": Method("RED++", "bandwidth of the hash in units of Silverman's", 0.25, (0.1, 0.25, 0.5), False, _redpp),
-    "archtree": Method("Archtree", "share of the time on the simulated device `edge` that goes", 0.5, (0.25, 0.5, 0.7), True, _archtree),
+    "archtree": Method(
+        "Archtree", "share of the way to the narrowest network, in time on a simulated device", 0.5, (0.25, 0.5, 0.75), True, _archtree
+    ),
     "l1": Method("L1", *_CHANNELS, True, _torch_pruning("l1")),
     "fpgm": Method("FPGM", *_CHANNELS, True, _torch_pruning("fpgm")),
     "taylor": Method("Taylor", *_CHANNELS, True, _torch_pruning("taylor")),
@@ -156,4 +161,10 @@ def compress(name: str, job: Job) -> tuple[nn.Module, pd.DataFrame]:
         ValueError: there is no such method, or it cannot handle the network or the strength.
     """
     small, report = method(name).run(job)
-    return small.eval(), report
+    try:
+        with torch.no_grad():
+            small.eval()(job.example)
+    except Exception as error:  # code that reaches into its layers, as torch's own TransformerEncoderLayer does
+        kind, why = type(job.model).__name__, (str(error).splitlines() or [""])[0]
+        raise ValueError(f"{kind} does not run with what {method(name).name} puts in the place of its layers ({why}).") from error
+    return small, report
