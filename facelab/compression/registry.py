@@ -10,8 +10,10 @@ from torch import Tensor, nn
 
 from facelab.importance.scores import Loader, Score
 
-SCORED = 400
+SCORED = 200
 """Samples on which importance is measured."""
+MANY = 300
+"""Channels beyond which SInGE walks one path for a whole layer: a path for each neuron takes a pass for each and each step of it."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +78,14 @@ class Method:
 
 def _singe(job: Job) -> tuple[nn.Module, pd.DataFrame]:
     from facelab.methods.singe import singe
+    from facelab.networks.folding import folded
+    from facelab.networks.groups import groups
 
     inputs, targets = job.samples
-    return singe(job.model, inputs, targets, job.training, job.loss, removed=job.strength, steps=job.steps, seed=job.seed)
+    channels = sum(group.width for group in groups(folded(job.model, job.example), job.example) if not group.obstacle)
+    criterion = "neuron path" if channels <= MANY else "layer path"
+    options = {"removed": job.strength, "criterion": criterion, "steps": job.steps, "seed": job.seed}
+    return singe(job.model, inputs, targets, job.training, job.loss, **options)
 
 
 def _red(job: Job) -> tuple[nn.Module, pd.DataFrame]:

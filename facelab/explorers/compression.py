@@ -6,6 +6,7 @@ import pandas as pd
 
 from facelab.explorers.explorer import Explorer, View
 from facelab.pictures.compression import COSTS, SCALES, plot_compression
+from facelab.pictures.style import Picture
 from facelab.pictures.view import Spot
 
 LEVELS = {"mild": 0.0, "medium": 0.5, "strong": 1.0}
@@ -23,7 +24,7 @@ class CompressionExplorer(Explorer):
 
         Args:
             table: a row per base, method and strength with the columns of the bench's table; method "original" once per base.
-            layers: a row per base, method, strength and layer, with `unexplained`.
+            layers: a row per base, method, strength and layer, with `depth`, `before`, `after` and `unexplained`.
             weights: a row per base, method, strength and bin of the histogram: `left`, `right`, `count`.
 
         Raises:
@@ -40,7 +41,7 @@ class CompressionExplorer(Explorer):
         layers_of = dict(iter(layers.groupby(["base", "method", "strength"])))
         weights_of = dict(iter(weights.groupby(["base", "method", "strength"])))
 
-        def draw(network: str, method: str, strength: str) -> View:
+        def draw(network: str, method: str, strength: str, cost: str) -> View:
             rows = self._parts[network]
             own = rows[rows.method == method].sort_values("strength")
             if own.empty:
@@ -51,7 +52,7 @@ class CompressionExplorer(Explorer):
             bins = {"before": weights_of[network, "original", origin.strength], "after": weights_of[key]}
             histograms = {name: (np.append(part.left, part.right.iloc[-1]), part["count"].to_numpy()) for name, part in bins.items()}
             picture = plot_compression(
-                histograms, list(lost.layer), lost.unexplained.to_numpy(), rows, chosen=int(row.name), unit=str(row.unit),
+                histograms, lost.unexplained.to_numpy(), rows, cost, chosen=int(row.name), unit=str(row.unit),
                 title=f"weights of {row.largest}, the largest layer",
             )  # fmt: skip
             shares = {cost: row[cost] / origin[cost] for cost in ("bytes", "multiplies")}
@@ -60,25 +61,35 @@ class CompressionExplorer(Explorer):
                 f"{shares['bytes']:.0%} of the bytes, {shares['multiplies']:.0%} of the multiplies and {row.latency:.2f} times the time "
                 f"({row.latency_low:.2f} to {row.latency_high:.2f}); widths {row.architecture}."
             )
-            return View(picture, text, self._spots(picture, rows))
+            return View(picture, text, self._spots(picture, rows, lost, cost))
 
         controls = {
-            "network": ipywidgets.Dropdown(options=list(self._parts)),
-            "method": ipywidgets.Dropdown(options=methods),
-            "strength": ipywidgets.SelectionSlider(options=list(LEVELS), value="medium"),
+            "network": ipywidgets.Dropdown(options=list(self._parts), description="network"),
+            "method": ipywidgets.Dropdown(options=methods, description="method"),
+            "strength": ipywidgets.SelectionSlider(options=list(LEVELS), value="medium", description="strength"),
+            "cost": ipywidgets.Dropdown(options={label: name for name, label in COSTS.items()}, description="cost"),
         }
-        super().__init__(draw, controls, page={"network": 4, "method": 8, "strength": 3}, name="Compression explorer")
+        super().__init__(draw, controls, page={"network": 4, "method": 8, "strength": 3, "cost": 3}, name="Compression explorer")
         if self.error is not None:
             raise self.error
 
     @staticmethod
-    def _spots(picture, rows: pd.DataFrame) -> list[Spot]:
-        """The points of the three lower axes, and their architecture."""
-        spots = []
-        for place, cost in enumerate(COSTS, start=2):
-            axes = picture.axes[place]
-            wide, high = (0.02 * np.ptp(limits) for limits in (axes.get_xlim(), axes.get_ylim()))
-            for row in rows.itertuples():
-                x, text = getattr(row, cost) / SCALES[cost], f"{row.method} at {row.strength:g}: score {row.score:.3g}, {row.architecture}"
-                spots.append(Spot(place, x - wide, row.score - 2 * high, x + wide, row.score + 2 * high, text))
+    def _spots(picture: Picture, rows: pd.DataFrame, lost: pd.DataFrame, cost: str) -> list[Spot]:
+        """The bars of the layers, and the points with their architecture."""
+        spots = [
+            Spot(
+                1,
+                place - 0.5,
+                0,
+                place + 0.5,
+                1e9,
+                f"{row.layer}: {row.unexplained:.1%} lost, {row.before} channels before, {row.after} now",
+            )
+            for place, row in enumerate(lost.itertuples(), start=1)
+        ]
+        axes = picture.axes[2]
+        wide, high = (0.015 * np.ptp(limits) for limits in (axes.get_xlim(), axes.get_ylim()))
+        for row in rows.itertuples():
+            x, text = getattr(row, cost) / SCALES[cost], f"{row.method} at {row.strength:g}: score {row.score:.3g}, {row.architecture}"
+            spots.append(Spot(2, x - wide, row.score - high, x + wide, row.score + high, text))
         return spots

@@ -11,7 +11,7 @@ TRAINING, TEST = own_networks.loaders()
 
 
 def job(model, name, strength=None):
-    return Job(model, TRAINING, log_likelihood, METHODS[name].default if strength is None else strength, steps=20)
+    return Job(model, TRAINING, log_likelihood, METHODS[name].strengths[0] if strength is None else strength, steps=20)
 
 
 @pytest.mark.slow
