@@ -100,6 +100,8 @@ def run(
             made[method(one).name], reports[method(one).name] = _kept(work, one, job)
         except ValueError as error:
             if one == name:
+                if not list(work.glob("*.safetensors")):
+                    shutil.rmtree(work)  # nothing is worth keeping
                 raise
             refused.append(f"{method(one).name} was left out: {error}")
     progress("measuring", len(strengths), len(stages))

@@ -129,7 +129,7 @@ def _torch_pruning(criterion: str) -> Compress:
 _CHANNELS = "share of the channels of each group that goes", 0.5, (0.25, 0.5, 0.75)
 METHODS: dict[str, Method] = {
     "singe": Method("SInGE", *_CHANNELS, True, _singe),
-    "red": Method("RED", "share of the neurons of each group that is merged away", 0.25, (0.1, 0.25, 0.5), False, _red),
+    "red": Method("RED", _CHANNELS[0], 0.25, _CHANNELS[2], False, _red),  # its channels go by being merged
     "redpp": Method("RED++", "bandwidth of the hash in units of Silverman's", 0.25, (0.1, 0.25, 0.5), False, _redpp),
     "archtree": Method(
         "Archtree", "share of the way to the narrowest network, in time on a simulated device", 0.5, (0.25, 0.5, 0.75), True, _archtree

@@ -59,7 +59,11 @@ def write_page(path: str | Path, title: str, table: pd.DataFrame, layers: pd.Dat
         for number, cost in enumerate(("bytes", "multiplies", "latency"))
     ]
     unit = html.escape(str(table.unit.iloc[0]))
-    errors = layers.pivot_table(index=["depth", "layer"], columns="network", values="unexplained", sort=False).reset_index()
+    errors = (
+        layers.pivot_table(index=["depth", "layer"], columns="network", values="unexplained", sort=False)
+        .reset_index()
+        .rename_axis(columns=None)
+    )
     parts = [
         f"<h1>{html.escape(title)}</h1>",
         f"<p>Score in {unit}, higher is better. Time: median of the ratio to the original, both measured in turns.</p>",

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-from facelab.pictures.style import BLACK, BLUE, GRAY, GREEN, ORANGE, PINK, RED, SKY, YELLOW, Picture, styled
+from facelab.pictures.style import BLACK, BLUE, GRAY, GREEN, ORANGE, PINK, RED, SKY, Picture, styled
 
 if TYPE_CHECKING:  # only the page of a report needs it
     from plotly.graph_objects import Figure
@@ -24,8 +24,8 @@ SYMBOLS = {"X": "x", "o": "circle", "s": "square", "D": "diamond", "^": "triangl
 
 
 def mark(method: str) -> tuple[str, str]:
-    """Colour and marker of a method; of one that is not ours, yellow stars."""
-    return MARKS.get(method, (YELLOW, "*"))
+    """Colour and marker of a method; of anything else, black stars."""
+    return MARKS.get(method, (BLACK, "*"))
 
 
 @styled
@@ -119,7 +119,8 @@ def interactive_tradeoff(table: pd.DataFrame, cost: str) -> "Figure":
         )  # fmt: skip
     unit = str(table.unit.iloc[0])
     figure.update_layout(
-        template="simple_white", width=610, height=400, margin={"l": 60, "r": 10, "t": 20, "b": 50},
+        template="simple_white", width=420, height=420, margin={"l": 60, "r": 10, "t": 20, "b": 50},
+        legend={"orientation": "h", "y": -0.2},
         font={"family": "DejaVu Sans, sans-serif", "size": 12}, xaxis={"title": COSTS[cost], "rangemode": "tozero"},
         yaxis={"title": f"score, {unit}"},
     )  # fmt: skip
