@@ -8,9 +8,9 @@ import pandas as pd
 import torch
 from torch import nn
 
-from facelab.compression import bench
+from facelab.compression import bench, zoo
 from facelab.compression.registry import METHODS, Job, compress, method
-from facelab.importance.scores import Loader, Score
+from facelab.importance.scores import Loader, Score, accuracy, log_likelihood
 from facelab.networks.folding import folded
 from facelab.networks.layers import LAYERS
 
@@ -36,6 +36,24 @@ class Base:
     score: Score
     differentiable: Score
     unit: str
+
+
+def of_zoo(task: str, architecture: str, seed: int = 0) -> Base:
+    """A network of the bench with its data: the split "train" to fine-tune with, "test" to measure on.
+
+        table, layers, weights = sweep({"digits, plain": of_zoo("digits", "plain")})
+
+    Raises:
+        ValueError: no such network.
+        FileNotFoundError: the real faces are needed and not on this machine.
+    """
+    model = zoo.load(task, architecture, seed)
+    about, loaders = zoo.TASKS[task], []
+    for split in ("train", "test"):
+        images, targets = zoo.data(task, split)
+        loaders.append(list(zip(images.split(64), targets.split(64), strict=True)))
+    differentiable = log_likelihood if about.score is accuracy else about.score
+    return Base(model, *loaders, about.score, differentiable, about.unit)
 
 
 def sweep(

@@ -37,3 +37,11 @@ def test_a_method_that_is_not_there_is_refused():
     base = sweep.Base(own_networks.mobile(), training, test, accuracy, log_likelihood, "share")
     with pytest.raises(ValueError, match="no method"):
         sweep.sweep({"mobile": base}, ["magic"])
+
+
+def test_a_network_of_the_bench_comes_with_its_data():
+    base = sweep.of_zoo("digits", "depthwise", 2)
+    assert sum(len(targets) for _, targets in base.test) == 900
+    outputs = base.model(base.test[0][0])
+    assert float(base.score(outputs, base.test[0][1]).mean()) > 0.8
+    assert base.differentiable(outputs, base.test[0][1]).requires_grad and base.unit == "share"
