@@ -195,6 +195,48 @@ def settle(
 
 
 @app.command()
+def compress(
+    network: Annotated[str, typer.Argument(metavar="MODEL.py:build", help="Function that returns your torch.nn.Module.")],
+    data: Annotated[str, typer.Option(metavar="DATA.py:loaders", help="Function that returns (training, evaluation[, score]).")],
+    method: Annotated[str, typer.Option(help="singe, red, redpp, archtree; or l1, fpgm, taylor of torch-pruning.")],
+    out: Annotated[Path, typer.Option(help="File of the small network, .safetensors; a table and a page lie beside it.")],
+    strength: Annotated[float | None, typer.Option(help="How much goes, as the method means it.")] = None,
+    against: Annotated[str, typer.Option(help="Methods to measure beside it, with commas; or none.")] = "l1,fpgm,taylor",
+    steps: Annotated[int, typer.Option(min=0, help="Steps of fine-tuning.")] = 150,
+    seed: int = 0,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Makes a network of yours smaller, and shows what that costs; goes on where it was stopped."""
+    from facelab import yours
+    from facelab.compression import command, report
+
+    command.files_of(out)  # before anything takes time
+    model, loaders = yours.load_network(network), yours.load_data(data)
+    scores = yours.fit_together(model, loaders)
+    others = [] if against == "none" else [name.strip() for name in against.split(",") if name.strip() != method]
+    with Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=messages) as bars:
+        bar = bars.add_task(method, total=None)
+        found = command.run(
+            model, loaders.training, loaders.evaluation, scores, method, out, strength=strength, against=others, steps=steps, seed=seed,
+            force=force, progress=lambda what, done, of: bars.update(bar, description=what, completed=done, total=of),
+        )  # fmt: skip
+    for sentence in found.refused:
+        messages.print(sentence, markup=False, highlight=False, soft_wrap=True)
+    if not loaders.separate:
+        messages.print("There is one loader: what was fine-tuned was measured on the same samples.", soft_wrap=True)
+    if as_json:
+        print(found.table.to_json(orient="records", indent=2))
+    else:
+        rows = report.shown(found.table)
+        table = _table(*rows.columns)
+        for row in rows.itertuples(index=False):
+            table.add_row(*(escape(str(value)) for value in row))
+        console.print(table)
+        console.print(", ".join(map(str, found.files)), highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command()
 def scoreboard(
     source: Annotated[Path | None, typer.Option("--from", help="Folder of executed copies, in place of the settled figures.")] = None,
     as_json: AsJson = False,

@@ -19,7 +19,7 @@ FLOORS = [
     {"checkpoints"},
     {"methods", "importance", "training"},
     {"claims", "lesson", "pictures"},
-    {"trials"},
+    {"trials", "compression"},
     {"explorers", "zoo", "yours"},
     {"recipes"},
     {"course"},

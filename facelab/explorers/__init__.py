@@ -8,6 +8,7 @@ from typing import Any
 from facelab.explorers.attention import AttentionExplorer, attention_view, stages_from_maps
 from facelab.explorers.attribution import AttributionExplorer
 from facelab.explorers.cascade import CascadeExplorer
+from facelab.explorers.compression import CompressionExplorer
 from facelab.explorers.curves import CurveExplorer
 from facelab.explorers.equivariance import EquivarianceExplorer
 from facelab.explorers.explorer import Explorer, View, stops
@@ -29,6 +30,7 @@ __all__ = [
     "AttributionExplorer",
     "BandwidthExplorer",
     "CascadeExplorer",
+    "CompressionExplorer",
     "CurveExplorer",
     "EquivarianceExplorer",
     "Explorer",

@@ -1,6 +1,7 @@
 """Every explorer: each control at both ends and the middle; live, static and saved are one view; labelled; fits a small screen."""
 
 import base64
+import itertools
 import json
 import re
 import warnings
@@ -9,6 +10,7 @@ from io import BytesIO
 
 import ipywidgets
 import numpy as np
+import pandas as pd
 import pytest
 import small_attribution
 import torch
@@ -142,7 +144,30 @@ def neuron_path():
     return explorers.NeuronPathExplorer({f"neuron {j}": walk(*given, neurons=[j]) for j in range(3)})
 
 
+def compression():
+    rng, rows, layers, weights = np.random.default_rng(0), [], [], []
+    names = [f"layers.{number}.attention" for number in range(12)]
+    for base in ("digits, residual", "landmarks, transformer"):
+        for method, strength in (("original", 0.0), *itertools.product(("SInGE", "RED", "L1"), (0.25, 0.5, 0.75))):
+            key, cost = {"base": base, "method": method, "strength": strength}, 1 - 0.8 * strength
+            score, latency = 1 - 0.1 * strength + rng.normal(0, 0.01), cost**0.5
+            costs = {"bytes": 1e5 * cost, "multiplies": 1e6 * cost, "latency": latency, "latency_low": 0.9 * latency}
+            costs |= {"score_low": score - 0.02, "score_high": score + 0.02, "latency_high": 1.2 * latency}
+            rows.append(key | costs | {"score": score, "unit": "share", "architecture": "16-24-24 | 10", "largest": names[3]})
+            if strength:
+                layers += [
+                    key | {"layer": name, "depth": i, "before": 16, "after": 9, "unexplained": strength * rng.random()}
+                    for i, name in enumerate(names)
+                ]
+            edges = np.linspace(-1, 1, 61)
+            counts = np.histogram(rng.normal(0, 0.3, round(1000 * cost)), edges)[0]
+            weights += [key | {"left": a, "right": b, "count": n} for a, b, n in zip(edges, edges[1:], counts, strict=False)]
+    rows.append({"base": "digits, residual", "method": "RED++", "strength": 0.25, "note": "it cannot"})
+    return explorers.CompressionExplorer(*map(pd.DataFrame, (rows, layers, weights)))
+
+
 BUILDERS = {
+    "compression": compression,
     "attention": attention,
     "bandwidth": bandwidth,
     "cascade": cascade,

@@ -1,0 +1,127 @@
+"""What compression takes and what it leaves: weights before and after, errors by layer, score against cost."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Int
+
+from facelab.pictures.style import BLACK, BLUE, GRAY, GREEN, ORANGE, PINK, RED, SKY, Picture, styled
+
+if TYPE_CHECKING:  # only the page of a report needs it
+    from plotly.graph_objects import Figure
+
+COSTS = {"bytes": "bytes stored, kB", "multiplies": "multiplies, thousands", "latency": "time over the original's"}
+"""Columns of the bench's table that cost something, with their labels."""
+SCALES = {"bytes": 1000, "multiplies": 1000, "latency": 1}
+MARKS = {
+    "original": (BLACK, "X"), "SInGE": (BLUE, "o"), "RED": (RED, "s"), "RED++": (ORANGE, "D"), "Archtree": (GREEN, "^"),
+    "L1": (GRAY, "v"), "FPGM": (PINK, "P"), "Taylor": (SKY, "h"),
+}  # fmt: skip
+"""Colour and marker of each method, everywhere."""
+SYMBOLS = {"X": "x", "o": "circle", "s": "square", "D": "diamond", "^": "triangle-up", "v": "triangle-down", "P": "cross", "h": "hexagon"}
+
+
+def mark(method: str) -> tuple[str, str]:
+    """Colour and marker of a method; of anything else, black stars."""
+    return MARKS.get(method, (BLACK, "*"))
+
+
+@styled
+def plot_compression(
+    weights: Mapping[str, tuple[Float[np.ndarray, " edges"], Int[np.ndarray, " bins"]]],
+    errors: Float[np.ndarray, " layers"],
+    points: pd.DataFrame,
+    cost: str = "bytes",
+    *,
+    chosen: int | None = None,
+    title: str = "",
+    unit: str = "",
+) -> Picture:
+    """One compressed network: its weights before and after, what each layer lost, and where it stands among all in score and cost.
+
+    Args:
+        weights: "before" and "after" -> edges and counts of a histogram.
+        errors: of each layer, in order of execution, 0..1; NaN where it is not known.
+        points: a row per network: `method`, `score`, `score_low`, `score_high`, the costs (`COSTS`), `latency_low`, `latency_high`.
+        cost: which one is drawn.
+        chosen: which row of `points` is drawn large.
+        title: of the histogram.
+        unit: of the score.
+    """
+    picture = Picture(figsize=(11.4, 5.0))  # axes at fixed places: a layout that is found anew takes longer than all the rest
+    histogram, by_layer = picture.add_axes((0.06, 0.6, 0.4, 0.34)), picture.add_axes((0.06, 0.11, 0.4, 0.34))
+    axes = picture.add_axes((0.52, 0.11, 0.36, 0.83))
+    for (name, (edges, counts)), color in zip(weights.items(), (GRAY, ORANGE), strict=False):
+        histogram.stairs(np.log10(1 + counts), edges, fill=True, color=color, alpha=0.6, label=name)
+    highest = max(float(counts.max(initial=1)) for _, counts in weights.values())
+    ticks = [0, *(10**power for power in range(1 + int(np.log10(highest))))]
+    histogram.set_yticks(np.log10(1 + np.array(ticks)), [str(tick) for tick in ticks])
+    histogram.set(xlabel="weight", ylabel="number of weights", title=title)
+    reach = float(weights["before"][0][-1])
+    histogram.set_xticks(np.linspace(-1, 1, 5) * float(f"{0.9 * reach:.1g}"))
+    histogram.legend(loc="upper right")
+    places = np.arange(1, len(errors) + 1)
+    by_layer.vlines(places, 0, np.nan_to_num(errors), color=ORANGE, lw=min(24, 240 / max(1, len(places))))
+    for place in places[np.isnan(errors)]:
+        by_layer.text(place, 0.0, "?", ha="center", va="bottom", color=GRAY)
+    by_layer.set_xticks(places[:: max(1, len(places) // 6)])
+    top = max(0.02, 1.15 * float(np.nan_to_num(errors).max(initial=0.0)))
+    by_layer.set(
+        xlabel="layer, in order of execution",
+        ylabel="share lost",
+        xlim=(0.4, len(places) + 0.6),
+        ylim=(0, top),
+        title="what each layer lost",
+    )
+    by_layer.set_yticks(np.array([0, 0.5, 1]) * float(f"{0.95 * top:.1g}"))
+    scale = SCALES[cost]
+    axes.vlines(points[cost] / scale, points.score_low, points.score_high, color=GRAY, lw=0.6)
+    if cost == "latency":
+        axes.hlines(points.score, points.latency_low, points.latency_high, color=GRAY, lw=0.6)
+    for method, rows in points.groupby("method", sort=False):
+        color, marker = mark(str(method))
+        axes.plot(rows[cost] / scale, rows.score, marker, color=color, ms=7, label=method)
+    if chosen is not None:
+        row = points.iloc[chosen]
+        axes.plot(row[cost] / scale, row.score, "o", ms=17, mfc="none", mec=BLACK, mew=1.5)
+    low, high = points.score_low.min(), points.score_high.max()
+    right, room = float(points["latency_high" if cost == "latency" else cost].max()) / scale, 0.04 * (high - low)
+    axes.set(
+        xlabel=COSTS[cost], xlim=(0, 1.05 * right), ylim=(low - room, high + room), ylabel=f"score, {unit}", title="score against cost"
+    )
+    axes.locator_params(nbins=5)
+    axes.grid()
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0))
+    return picture
+
+
+def interactive_tradeoff(table: pd.DataFrame, cost: str) -> "Figure":
+    """Score against a cost as a plotly figure; the pointer shows the architecture.
+
+    Args:
+        table: of `compression.bench.evaluate`; `method` names what has a colour, `network` if there is none.
+        cost: one of `COSTS`.
+    """
+    import plotly.graph_objects as graph
+
+    figure, scale = graph.Figure(), SCALES[cost]
+    for name, rows in table.groupby("method" if "method" in table else "network", sort=False):
+        color, marker = mark(str(name))
+        across = {"array": rows.latency_high - rows.latency, "arrayminus": rows.latency - rows.latency_low} if cost == "latency" else None
+        figure.add_scatter(
+            x=rows[cost] / scale, y=rows.score, name=str(name), mode="markers",
+            marker={"color": color, "size": 11, "symbol": SYMBOLS.get(marker, "star")}, error_x=across,
+            error_y={"array": rows.score_high - rows.score, "arrayminus": rows.score - rows.score_low, "thickness": 1},
+            customdata=rows[["network", "architecture"]],
+            hovertemplate="%{customdata[0]}<br>score %{y:.4g}<br>" + COSTS[cost] + " %{x:.4g}<br>widths %{customdata[1]}<extra></extra>",
+        )  # fmt: skip
+    unit = str(table.unit.iloc[0])
+    figure.update_layout(
+        template="simple_white", width=420, height=420, margin={"l": 60, "r": 10, "t": 20, "b": 50},
+        legend={"orientation": "h", "y": -0.2},
+        font={"family": "DejaVu Sans, sans-serif", "size": 12}, xaxis={"title": COSTS[cost], "rangemode": "tozero"},
+        yaxis={"title": f"score, {unit}"},
+    )  # fmt: skip
+    return figure

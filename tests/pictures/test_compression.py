@@ -1,0 +1,63 @@
+"""Score against cost: the same marks everywhere, nothing lost, the page's figure carries the architecture."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from facelab.compression.registry import METHODS
+from facelab.pictures.compression import COSTS, MARKS, SCALES, SYMBOLS, interactive_tradeoff, mark, plot_compression
+
+POINTS = pd.DataFrame(
+    [
+        {
+            "network": name,
+            "method": name,
+            "score": 0.9 - 0.1 * i,
+            "score_low": 0.8 - 0.1 * i,
+            "score_high": 0.95 - 0.1 * i,
+            "bytes": 1000.0 * i,
+        }
+        | {
+            "multiplies": 1e6 / i,
+            "latency": 1 / i,
+            "latency_low": 0.8 / i,
+            "latency_high": 1.1 / i,
+            "unit": "share",
+            "architecture": "8 | 4",
+        }
+        for i, name in enumerate(("original", "RED", "of mine"), start=1)
+    ]
+)
+
+
+def test_every_method_of_the_bench_has_a_mark_of_its_own():
+    known = {"original", *(method.name for method in METHODS.values())}
+    assert known == set(MARKS)
+    assert (
+        len(set(MARKS.values())) == len({color for color, _ in MARKS.values()}) == len({shape for _, shape in MARKS.values()}) == len(known)
+    )
+    assert {shape for _, shape in MARKS.values()} == set(SYMBOLS)
+    assert mark("of mine") not in MARKS.values()
+
+
+@pytest.mark.parametrize("cost", COSTS)
+def test_points_lie_where_the_table_says(cost):
+    edges = np.linspace(-1, 1, 11)
+    weights = {"before": (edges, np.arange(10)), "after": (edges, np.zeros(10, dtype=int))}
+    picture = plot_compression(weights, np.array([0.5, np.nan]), POINTS, cost, chosen=1, title="weights", unit="share")
+    axes = picture.axes[2]
+    assert axes.get_xlabel() == COSTS[cost]
+    drawn = [line.get_xydata()[0] for line in axes.lines[:-1]]
+    np.testing.assert_allclose(drawn, POINTS[[cost, "score"]] / [SCALES[cost], 1])
+    np.testing.assert_allclose(axes.lines[-1].get_xydata()[0], [POINTS[cost][1] / SCALES[cost], POINTS.score[1]])  # the chosen one
+    assert len(axes.collections) == 1 + (cost == "latency")
+    assert [text.get_text() for text in picture.axes[1].texts] == ["?"]
+
+
+@pytest.mark.parametrize("cost", COSTS)
+def test_the_figure_of_the_page(cost):
+    figure = interactive_tradeoff(POINTS, cost)
+    assert [trace.name for trace in figure.data] == list(POINTS.method)
+    assert [trace.x[0] for trace in figure.data] == pytest.approx(list(POINTS[cost] / SCALES[cost]))
+    assert figure.data[1].customdata[0][1] == "8 | 4"
+    assert (figure.data[1].error_x.array is not None) == (cost == "latency")
