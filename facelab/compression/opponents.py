@@ -13,7 +13,6 @@ import torch_pruning
 from torch import Tensor, nn
 
 from facelab.networks.evaluation import copied
-from facelab.networks.folding import folded
 from facelab.networks.groups import cut, groups
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -44,7 +43,7 @@ def pruned(
         smaller, report = pruned(model, images[:2], removed=0.5, criterion="taylor", data=(images, labels), loss=F.cross_entropy)
 
     Args:
-        model: batch norms are folded; it stays as it is.
+        model: its batch norms stay, as they help the fine-tuning; it stays as it is.
         example: (B, ...) a batch the model takes.
         removed: share of the channels of each group, 0..1; one is always left.
         criterion: one of `CRITERIA`.
@@ -61,9 +60,8 @@ def pruned(
         raise ValueError(f"A share of {removed} channels cannot go; give one from 0 up to below 1.")
     if criterion == "taylor" and (data is None or loss is None):
         raise ValueError("Taylor's criterion needs a gradient; give data and a loss.")
-    whole = folded(model, example)
-    found = groups(whole, example)
-    traced = copied(whole).eval().requires_grad_(True)
+    found = groups(model, example)
+    traced = copied(model).eval().requires_grad_(True)
     graph = torch_pruning.DependencyGraph().build_dependency(traced, example_inputs=example[:2].clone(), verbose=False)
     if data is not None and loss is not None:
         traced.zero_grad()
@@ -76,7 +74,7 @@ def pruned(
             scores = scorer(graph.get_pruning_group(root, graph.get_pruner_of_module(root).prune_out_channels, list(range(group.width))))
             gone[group.name] = scores.argsort(stable=True)[:count].tolist()
         rows.append({"group": group.name, "before": group.width, "after": group.width - count, "obstacle": group.obstacle})
-    return cut(whole, example, gone), pd.DataFrame(rows, columns=["group", "before", "after", "obstacle"])
+    return cut(model, example, gone), pd.DataFrame(rows, columns=["group", "before", "after", "obstacle"])
 
 
 def fine_tuned(

@@ -107,21 +107,21 @@ def _archtree(job: Job) -> tuple[nn.Module, pd.DataFrame]:
     from facelab.networks.folding import folded
     from facelab.networks.groups import groups
 
-    whole, step = folded(job.model, job.example), SERVER.tile
-    ticks = clock(SERVER, whole, job.example[:1])
-    narrowest = ticks({group.name: min(step, group.width) for group in groups(whole, job.example) if not group.obstacle})
+    step, ticks = SERVER.tile, clock(SERVER, job.model, job.example[:1])
+    narrowest = ticks({group.name: min(step, group.width) for group in groups(job.model, job.example) if not group.obstacle})
     budget = ticks({}) - job.strength * (ticks({}) - narrowest)
-    small, report = archtree(whole, job.example, job.samples, budget, ticks, step=step, loss=job.loss)
-    return fine_tuned(small, job.training, job.loss, job.steps), report
+    small, report = archtree(job.model, job.example, job.samples, budget, ticks, step=step, loss=job.loss)
+    return folded(fine_tuned(small, job.training, job.loss, job.steps), job.example), report
 
 
 def _torch_pruning(criterion: str) -> Compress:
     def run(job: Job) -> tuple[nn.Module, pd.DataFrame]:
         from facelab.compression.opponents import fine_tuned, pruned
+        from facelab.networks.folding import folded
 
         data = job.samples if criterion == "taylor" else None
         small, report = pruned(job.model, job.example, job.strength, criterion, data=data, loss=job.loss)
-        return fine_tuned(small, job.training, job.loss, job.steps), report
+        return folded(fine_tuned(small, job.training, job.loss, job.steps), job.example), report
 
     return run
 
@@ -129,7 +129,7 @@ def _torch_pruning(criterion: str) -> Compress:
 _CHANNELS = "share of the channels of each group that goes", 0.5, (0.25, 0.5, 0.75)
 METHODS: dict[str, Method] = {
     "singe": Method("SInGE", *_CHANNELS, True, _singe),
-    "red": Method("RED", _CHANNELS[0], 0.25, _CHANNELS[2], False, _red),  # its channels go by being merged
+    "red": Method("RED", _CHANNELS[0], 0.1, (0.1, 0.25, 0.5), False, _red),  # its channels go by being merged
     "redpp": Method("RED++", "bandwidth of the hash in units of Silverman's", 0.25, (0.1, 0.25, 0.5), False, _redpp),
     "archtree": Method(
         "Archtree", "share of the way to the narrowest network, in time on a simulated device", 0.5, (0.25, 0.5, 0.75), True, _archtree

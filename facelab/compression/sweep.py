@@ -48,12 +48,12 @@ def of_zoo(task: str, architecture: str, seed: int = 0) -> Base:
         FileNotFoundError: the real faces are needed and not on this machine.
     """
     model = zoo.load(task, architecture, seed)
-    about, loaders = zoo.TASKS[task], []
+    about, loaders = zoo.TASKS[task], {}
     for split in ("train", "test"):
         images, targets = zoo.data(task, split)
-        loaders.append(list(zip(images.split(64), targets.split(64), strict=True)))
+        loaders[split] = list(zip(images.split(64), targets.split(64), strict=True))
     differentiable = log_likelihood if about.score is accuracy else about.score
-    return Base(model, *loaders, about.score, differentiable, about.unit)
+    return Base(model, loaders["train"], loaders["test"], about.score, differentiable, about.unit)
 
 
 def sweep(

@@ -95,9 +95,9 @@ def test_opponents_lose_as_much_where_that_means_the_same(tmp_path, monkeypatch)
     asked, whole = {}, command.compress
     monkeypatch.setattr(command, "compress", lambda name, job: (asked.update({name: job.strength}), whole("l1", job))[1])
     run(own_networks.mobile(), tmp_path / "a.safetensors", "red", against=["l1"])
-    assert asked == {"red": 0.25, "l1": 0.25}
-    run(own_networks.mobile(), tmp_path / "b.safetensors", "redpp", against=["l1"], strength=0.1)
-    assert asked == {"red": 0.25, "redpp": 0.1, "l1": 0.5}
+    assert asked == {"red": 0.1, "l1": 0.1}
+    run(own_networks.mobile(), tmp_path / "b.safetensors", "redpp", against=["l1"], strength=0.2)
+    assert asked == {"red": 0.1, "redpp": 0.2, "l1": 0.5}
 
 
 @pytest.mark.parametrize("build", ["attentive", "mobile"])

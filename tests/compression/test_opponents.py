@@ -8,7 +8,6 @@ from torch import nn
 
 from facelab.blocks import seeded
 from facelab.compression.opponents import CRITERIA, fine_tuned, pruned
-from facelab.networks.folding import folded
 
 TRAINING, TEST = own_networks.loaders()
 IMAGES, LABELS = TRAINING[0]
@@ -67,10 +66,10 @@ def test_networks_of_a_user(build, criterion):
     assert ((report.after < report.before) == (report.obstacle == "")).all()
 
 
-def test_nothing_removed_is_the_folded_network():
+def test_nothing_removed_is_the_network_itself():
     model = own_networks.mobile()
     small, _ = pruned(model, IMAGES, 0.0)
-    assert torch.equal(small(IMAGES), folded(model, IMAGES)(IMAGES))
+    assert torch.equal(small(IMAGES), model(IMAGES))
 
 
 def test_fine_tuning_lowers_the_loss_and_leaves_the_network_alone():
