@@ -81,7 +81,7 @@ class SplitLayer(nn.Module):
 
     def __init__(self, layer: nn.Module):
         super().__init__()
-        if not is_plain(layer, *SHARED) or not isinstance(layer, SHARED):
+        if not is_plain(layer, *SHARED):
             raise ValueError(f"A layer of class {type(layer).__name__} cannot be split; give a Linear or a Conv2d.")
         self.window: dict | None = None
         self.padding, self.padding_mode = (0, 0, 0, 0), "constant"
