@@ -54,17 +54,18 @@ def plot_search_tree(
     low, high = float(nodes.latency.min()), float(nodes.latency.max())
     room = 0.04 * max(high - low, 1e-3 * high)
     axes.set_xlim(high + room, min(low, budget) - room)  # time goes on to the right
-    top = float(nodes.score.max())
-    axes.set_ylim(float(nodes.score.min()) - 0.05 * top, 1.06 * top)
+    least, most = float(nodes.score.min()), float(nodes.score.max())
+    axes.set_ylim(least - 0.05 * (most - least) - 1e-6, most + 0.06 * (most - least) + 1e-6)
     axes.set(xlabel="latency, microseconds; pink: the budget", ylabel="loss of the masked network")
     widths, whole = np.array(nodes.widths[node]), np.array(nodes.widths[0])
     bars.barh(range(len(groups)), whole, color="none", edgecolor=GRAY, height=0.62)
     bars.barh(range(len(groups)), widths, color=ORANGE if node == chosen else BLUE, height=0.62)
-    for row, width in enumerate(widths):
-        bars.text(0.6, row, str(width), va="center", fontsize=8, color="white" if node != chosen else BLACK)
-    bars.set_yticks(range(len(groups)), [name.replace("+", "\n+ ") for name in groups])
-    bars.invert_yaxis()
-    bars.set(xlabel="channels left", title="group of channels")
+    for row, name in enumerate(groups):
+        bars.text(-0.6, row, name.replace("+", "\n+ "), va="center", ha="right", fontsize=9)
+        bars.text(0.6, row, f"{widths[row]} of {whole[row]}", va="center", fontsize=8, color=BLACK if node == chosen else "white")
+    bars.set(xlim=(0, 1.01 * whole.max()), ylim=(len(groups) - 0.4, -0.6))
+    bars.set_axis_off()  # ticks would take a quarter of the time
+    picture.text(0.785, 0.76, "channels left in each group", fontsize=9.5)
     words = f"node {node}: {nodes.latency[node]:.4g} microseconds,\nloss {nodes.score[node]:.3f}, depth {nodes.depth[node]}"
     picture.text(0.985, 0.93, words, ha="right", va="top", fontsize=9)
     return picture
