@@ -55,8 +55,9 @@ class Claim:
 
     @property
     def verdict(self) -> Literal["met", "not met", "indicative", "against"]:
-        """In a word; an indicative claim gives its figures but is not judged, and one whose whole interval lies below zero is against."""
-        if self.high < 0:
+        """In a word; an indicative claim gives its figures but is not judged, and one whose whole interval lies below zero is against,
+        below its margin if that is negative (not worse by more than so much)."""
+        if self.high < min(0.0, self.margin):
             return "against"
         if self.indicative:
             return "indicative"

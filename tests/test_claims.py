@@ -273,6 +273,15 @@ def test_figures_that_speak_against_a_claim_say_so_in_words():
         require(make(baseline * 1.2, baseline))
 
 
+def test_not_worse_than_a_margin_is_no_verdict_against():
+    baseline = np.random.default_rng(3).gamma(4, 2, 200)
+    worse = baseline * 1.02 + np.linspace(-0.01, 0.01, 200)
+    assert make(worse, baseline).verdict == "against"
+    assert make(worse, baseline, margin=-0.05).verdict == "met"
+    assert make(worse, baseline, margin=-0.05, indicative=True).verdict == "indicative"
+    assert make(worse, baseline, margin=-0.01).verdict == "against"
+
+
 def test_scores_are_kept_with_the_claim(monkeypatch):
     kept = []
     monkeypatch.setattr(claims, "_show", kept.append)

@@ -12,8 +12,8 @@ MARKS = ("<!-- scoreboard: written by `facelab scoreboard --readme` -->", "<!-- 
 
 
 def verdict(claim: dict[str, Any]) -> str:
-    """In words: "holds" if judged with reason, "against" if the whole pooled interval lies below zero; else it is open."""
-    if claim["high"] is not None and claim["high"] < 0:
+    """In words: "holds" if judged with reason, "against" if the pooled interval lies below zero and the margin; else open."""
+    if claim["high"] is not None and claim["high"] < min(0.0, claim["margin"]):
         return "against"
     if may_be_judged(claim):
         return "shown, held in every run" if claim["indicative"] else "holds"

@@ -101,6 +101,7 @@ def test_gains_ranges_and_the_pooled_interval(settled):
     assert scoreboard.verdict(claim | {"met": 4}) == "not settled"
     assert scoreboard.verdict(claim | {"met": 4, "indicative": True}) == "open"
     assert scoreboard.verdict(claim | {"high": -0.1}) == "against"
+    assert scoreboard.verdict(claim | {"high": -0.1, "margin": -0.2}) == "holds"
 
 
 def test_a_gain_that_some_runs_lack_is_pooled_and_shown(monkeypatch):
