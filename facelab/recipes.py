@@ -131,14 +131,14 @@ def _rendered_faces(recipe: Recipe, seed: int) -> tuple[Float[np.ndarray, "B 1 H
     count = recipe.rendered
     if not recipe.population:
         batch = faces.render(count, seed=seed, size=zoo.SIZE, markup=98, channels=(), yaw=(-60.0, 60.0))
-        return batch.gray(), batch.landmarks
+        return batch.gray(), batch.known("landmarks")
     factors = Population.load(POPULATION).draw(count, seed)
     random = np.random.default_rng([seed, 1])
     factors["yaw"] = np.where(random.random(count) < 0.2, random.uniform(-60, 60, count), factors["yaw"])  # profiles are rare there
     framing = {"framing_scale": 1.0, "framing_x": 0.0, "framing_y": 0.0}
     batch = faces.render(count, seed=seed, size=2 * zoo.SIZE, markup=98, channels=(), **factors, **framing)
     images = batch.gray().reshape(count, 1, zoo.SIZE, 2, zoo.SIZE, 2).mean(axis=(3, 5))
-    return images, (batch.landmarks + 0.5) / 2 - 0.5
+    return images, (batch.known("landmarks") + 0.5) / 2 - 0.5
 
 
 def _training_data(recipe: Recipe, seed: int) -> dict[str, Tensor]:
@@ -146,7 +146,7 @@ def _training_data(recipe: Recipe, seed: int) -> dict[str, Tensor]:
     parts = [_rendered_faces(recipe, seed)] if recipe.rendered else []
     if recipe.real:
         read = real_faces if recipe.counted_from_zero else partial(datasets.p1, size=zoo.SIZE)
-        parts += [(batch.gray(), batch.landmarks) for batch in (read("train"), read("validation"))]
+        parts += [(batch.gray(), batch.known("landmarks")) for batch in (read("train"), read("validation"))]
     images = [torch.as_tensor(np.round(gray * 255).astype(np.uint8)) for gray, _ in parts]
     landmarks = [torch.as_tensor(_as_98(points), dtype=torch.float32) for _, points in parts]
     return {"images": torch.cat(images), "landmarks": torch.cat(landmarks)}
@@ -216,7 +216,7 @@ def train(name: str, seed: int = 0, checkpoint: Path | None = None, progress: bo
         clip=recipe.clip, average=recipe.average, seed=seed, device="cpu", checkpoint=checkpoint, checkpoint_every=500, progress=progress,
         name=name,
     )  # fmt: skip
-    about = {
+    about: dict = {
         "name": name,
         "what": recipe.what,
         "command": f"python -m facelab.recipes train {name} --seed {seed}",
@@ -304,13 +304,15 @@ def _revision() -> str:
 
 def table() -> str:
     """The zoo in Markdown, from its cards: what was trained on what, error with interval, how to repeat it; who beats whom."""
-    lines = ["| network | trained on | steps x faces | error, % of the eye distance | again with |", "| --- | --- | --- | --- | --- |"]
+    lines = ["| network | trained on | steps x faces | error, % of the eye distance | labels as they stand | other seeds | again with |"]
+    lines.append("| --- " * 7 + "|")
     for name in RECIPES:
         about = zoo.card(name)
         low, high = about["scores"]["interval_95_percent"]
         trained_on = about["data"].split(", 64")[0] + (f", from {about['start']}" if about["start"] else "")
-        error = f"{about['scores']['nme_percent']:.2f} ({low:.2f} to {high:.2f})"
-        lines.append(f"| {name} | {trained_on} | {about['steps']:,} x {about['batch_size']} | {error} | `{about['command']}` |")
+        error = f"{about['scores']['nme_percent']:.2f} ({low:.2f} to {high:.2f}) | {about['scores']['nme_percent_as_labelled']:.2f}"
+        others = ", ".join(f"{again['nme_percent']:.2f}" for again in about.get("other_seeds", {}).values())
+        lines.append(f"| {name} | {trained_on} | {about['steps']:,} x {about['batch_size']} | {error} | {others} | `{about['command']}` |")
     lines.append("")
     for name in RECIPES:
         for baseline, (gain, low, high) in zoo.card(name)["scores"].get("percent_lower_than", {}).items():

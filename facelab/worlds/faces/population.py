@@ -101,5 +101,5 @@ def _landmarks(names: tuple[str, ...], factors: Float[np.ndarray, "B P"]) -> Flo
     values: Mapping[str, np.ndarray] = sample(
         len(factors), 0, **_PLAIN, **dict.fromkeys(_UNSEEN, 0.0), **dict(zip(names, factors.T, strict=True))
     )
-    seen = from_factors(values, 8, 68, ()).landmarks.astype(float)
+    seen = from_factors(values, 8, 68, ()).known("landmarks").astype(float)
     return (seen + 0.5) * (_SIZE / 8) - 0.5
