@@ -23,8 +23,8 @@ from torch import Tensor, nn
 
 from facelab import datasets, metrics, training, zoo
 from facelab.batch import FaceBatch
-from facelab.blocks import augment, count_parameters, landmark_loss, seeded
-from facelab.datasets import bounding_box, catalogue, read_p1, square_around
+from facelab.blocks import augment, count_parameters, draw_warp, landmark_loss, seeded
+from facelab.datasets import WIDEN, bounding_box, catalogue, read_p1, square_around
 from facelab.markups import conversion, markup
 from facelab.methods.decafa import decafa_loss
 from facelab.statistics import bootstrap_interval, gain_interval
@@ -50,6 +50,8 @@ class Recipe:
         population: rendered heads, poses and cameras are drawn as they are among the training people (`population`), their crops are
             framed exactly, and each pixel is the mean of four.
         counted_from_zero: landmarks of real faces are moved to where columns are counted from 0 (`real_faces`).
+        framed: share of the images that are framed as data sets are, but for a pixel, after they have been turned and mirrored; the
+            others are moved as `augment` does. 0 moves all of them, without framing them again.
         changes: options of `augment` that differ from an `occlusion` of 0.1.
         worn: images are blurred and made noisy at random.
     """
@@ -68,6 +70,7 @@ class Recipe:
     average: float = 0.0
     population: bool = False
     counted_from_zero: bool = False
+    framed: float = 0.0
     changes: dict = field(default_factory=dict)
     worn: bool = False
 
@@ -93,17 +96,23 @@ RECIPES = {
         "decafa", {**_DECAFA, "markups": (68,)}, steps=3_000, batch_size=16, learning_rate=5e-3, real=True,
         baselines=("cnn_real", "cnn_real_long"),
     ),
-    "decafa_rendered": Recipe(
-        "DeCaFA trained on rendered faces only, whose heads and poses are spread as in the landmarks of the training people: it has "
-        "never seen a photograph.",
+    "decafa_start": Recipe(
+        "DeCaFA trained on rendered faces whose heads and poses are spread as in the landmarks of the training people: where "
+        "decafa_rendered and decafa_faces start.",
         "decafa", _DECAFA, steps=3_000, batch_size=16, learning_rate=4e-3, clip=1.0, average=0.25, rendered=16_000, population=True,
         changes={"light": 0.4}, worn=True,
     ),
+    "decafa_rendered": Recipe(
+        "DeCaFA trained on rendered faces only: decafa_start goes on with rendered faces that are framed as data sets are. It has "
+        "never seen a photograph.",
+        "decafa", _DECAFA, steps=800, batch_size=16, learning_rate=2e-3, clip=1.0, average=0.4, rendered=16_000, population=True,
+        start="decafa_start", framed=0.9, changes={"light": 0.4}, worn=True,
+    ),
     "decafa_faces": Recipe(
-        "DeCaFA for everyday use: starts from decafa_rendered, goes on with real faces, among them some rendered ones; real faces "
+        "DeCaFA for everyday use: starts from decafa_start, goes on with real faces, among them some rendered ones; real faces "
         "teach the 98 points through the chain to their 68.",
         "decafa", _DECAFA, steps=1_200, batch_size=16, learning_rate=3e-3, clip=1.0, average=0.4, rendered=300, population=True,
-        real=True, counted_from_zero=True, start="decafa_rendered", changes={"light": 0.4, "occlusion": 0.3}, worn=True,
+        real=True, counted_from_zero=True, start="decafa_start", changes={"light": 0.4, "occlusion": 0.3}, worn=True,
     ),
 }  # fmt: skip
 
@@ -160,6 +169,25 @@ def _as_98(landmarks: Float[np.ndarray, "B K 2"]) -> Float[np.ndarray, "B 98 2"]
     return spread
 
 
+def _moved(
+    images: Float[Tensor, "B 1 H W"], landmarks: Float[Tensor, "B 98 2"], share: float, generator: torch.Generator
+) -> tuple[Float[Tensor, "B 1 H W"], Float[Tensor, "B 98 2"]]:
+    """Turned by up to 25 degrees, mirrored and framed by the landmarks' box again: a `share` of them but for a pixel, the others as
+    loosely as `augment` does."""
+
+    def draw(*shape: int) -> Tensor:
+        return 2 * torch.rand(len(images), *shape, generator=generator) - 1
+
+    warp = draw_warp(images, generator, rotation=25.0, scale=0.0, shift=0.0)
+    turned = warp.landmarks(landmarks, markup(98))[:, _SHARED] - warp.centre
+    low, high = turned.amin(dim=1), turned.amax(dim=1)
+    close = torch.rand(len(images), generator=generator) < share
+    growth = zoo.SIZE / WIDEN / (high - low).amax(dim=1) * (draw() * torch.where(close, 0.02, 0.14)).exp()
+    shift = draw(2) * torch.where(close, 1.0, 0.05 * zoo.SIZE)[:, None]
+    warp = replace(warp, matrix=warp.matrix * growth[:, None, None], offset=shift - growth[:, None] * (low + high) / 2)
+    return warp.images(images), warp.landmarks(landmarks, markup(98))
+
+
 def _worn(images: Float[Tensor, "B 1 H W"], generator: torch.Generator) -> Float[Tensor, "B 1 H W"]:
     """A third of the images as they were, the others blurred (by up to the mean of 3 x 3 pixels); all with noise of up to 0.04."""
     blur, noise = torch.rand(2, len(images), 1, 1, 1, generator=generator)
@@ -171,7 +199,11 @@ def _worn(images: Float[Tensor, "B 1 H W"], generator: torch.Generator) -> Float
 
 def _loss(model: nn.Module, batch: dict[str, Tensor], generator: torch.Generator, recipe: Recipe) -> Tensor:
     images, landmarks = batch["images"].float() / 255, batch["landmarks"]
-    images, landmarks = augment(images, landmarks, markup(98), generator, **{"occlusion": 0.1} | recipe.changes)
+    changes = {"occlusion": 0.1} | recipe.changes
+    if recipe.framed:
+        images, landmarks = _moved(images, landmarks, recipe.framed, generator)
+        changes |= {"rotation": 0.0, "scale": 0.0, "shift": 0.0, "flip": 0.0}
+    images, landmarks = augment(images, landmarks, markup(98), generator, **changes)
     if recipe.worn:
         images = _worn(images, generator)
     landmarks_68 = landmarks[:, _SHARED]
