@@ -111,8 +111,8 @@ RECIPES = {
     "decafa_faces": Recipe(
         "DeCaFA for everyday use: starts from decafa_start, goes on with real faces, among them some rendered ones; real faces "
         "teach the 98 points through the chain to their 68.",
-        "decafa", _DECAFA, steps=1_200, batch_size=16, learning_rate=3e-3, clip=1.0, average=0.4, rendered=300, population=True,
-        real=True, counted_from_zero=True, start="decafa_start", changes={"light": 0.4, "occlusion": 0.3}, worn=True,
+        "decafa", _DECAFA, steps=2_000, batch_size=16, learning_rate=3e-3, clip=1.0, average=0.25, rendered=150, population=True,
+        real=True, counted_from_zero=True, start="decafa_start", framed=0.5, changes={"light": 0.4, "occlusion": 0.3}, worn=True,
     ),
 }  # fmt: skip
 

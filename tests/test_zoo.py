@@ -100,6 +100,18 @@ def test_faces_of_the_population_are_framed_exactly():
     assert torch.allclose((high - low).amax(dim=1), torch.tensor(zoo.SIZE / datasets.WIDEN), atol=0.01)
 
 
+def test_framed_images_are_framed_again_after_they_turned():
+    data = recipes._training_data(dataclasses.replace(recipes.RECIPES["decafa_rendered"], rendered=16), seed=2)
+    generator = torch.Generator().manual_seed(0)
+    for share, off, size in ((1.0, 1.0, 0.021), (0.0, 0.05 * zoo.SIZE, 0.15)):
+        images, landmarks = recipes._moved(data["images"].float() / 255, data["landmarks"], share, generator)
+        box = landmarks[:, recipes._SHARED]
+        low, high = box.amin(dim=1), box.amax(dim=1)
+        assert images.shape == data["images"].shape
+        assert (((low + high) / 2 - (zoo.SIZE - 1) / 2).abs() <= off + 0.01).all()
+        assert (((high - low).amax(dim=1) * datasets.WIDEN / zoo.SIZE).log().abs() <= size).all()
+
+
 def test_worn_images_are_blurred_and_noisy_but_not_all():
     flat, edge = torch.full((64, 1, 8, 8), 0.5), torch.zeros(64, 1, 8, 8)
     edge[..., 4:] = 1.0
