@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from facelab import metrics, training
 from facelab.batch import FaceBatch
 from facelab.blocks import ConvRegressor
+from facelab.markups import markup
 from facelab.methods.decafa import DeCaFA
 
 FOLDER = Path(__file__).parent.parent / "data" / "zoo"
@@ -55,8 +56,15 @@ def build(model: str, arguments: dict) -> nn.Module:
 
 
 def predict(model: nn.Module, images: Float[Tensor, "B 1 H W"]) -> Float[Tensor, "B 68 2"]:
-    """The 68 landmarks, pixels: of the last stage of a cascade, or of a plain regressor."""
-    return training.predict(model, images, lambda output: output[-1].landmarks[68] if isinstance(output, list) else output)
+    """The 68 landmarks, pixels: of the last stage of a cascade, or of a plain regressor; the mean of what the network says about each
+    image and about its mirror image, which it has learnt alike."""
+
+    def read(output: Tensor | list) -> Tensor:
+        return output[-1].landmarks[68] if isinstance(output, list) else output
+
+    mirrored = training.predict(model, images.flip(-1), read)[:, torch.as_tensor(markup(68).flip)]
+    mirrored = torch.stack([images.shape[-1] - 1 - mirrored[..., 0], mirrored[..., 1]], dim=-1)
+    return (training.predict(model, images, read) + mirrored) / 2
 
 
 def errors(model: nn.Module, batch: FaceBatch) -> Float[np.ndarray, " B"]:
