@@ -98,7 +98,7 @@ def merge(
 
 
 def one_of_each(model: nn.Module, example: Tensor, keep: float) -> nn.Module:
-    """A control that lacks the sum: the clusters of `merge`, of each of which the longest neuron stays as it is, the others fall silent.
+    """A control that lacks the mean and the sum: of each cluster of `merge` the longest neuron stays, the others fall silent.
 
     Args:
         model: without batch norms (`networks.folding.folded`).
@@ -113,6 +113,19 @@ def one_of_each(model: nn.Module, example: Tensor, keep: float) -> nn.Module:
             first = np.unique(clusters(neurons, keep)[order], return_index=True)[1]
             gone[group] = np.setdiff1d(order, order[first]).tolist()
     return masked(model, gone)
+
+
+def no_sum(model: nn.Module, example: Tensor, keep: float) -> nn.Module:
+    """A control that lacks the sum alone: the mean rows of the clusters of `merge`, each with the outgoing weights of its longest neuron.
+
+    Args:
+        model: without batch norms (`networks.folding.folded`).
+        example: (B, ...) a batch the model takes.
+        keep: as `merge` takes it.
+    """
+    found = [group for group in groups(model, example) if not (group.obstacle or group.others)]
+    labels = {group.name: clusters(incoming(model, group).double().numpy(), keep) for group in found}
+    return merged(one_of_each(model, example, keep), example, labels)
 
 
 def random_clusters(model: nn.Module, example: Tensor, keep: float, seed: int = 0) -> nn.Module:

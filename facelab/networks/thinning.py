@@ -32,7 +32,10 @@ def thinned(model: nn.Module, example: Tensor, keep: float, score: Callable[[Ten
 
 
 def l1(rows: Float[Tensor, "width n"]) -> Float[Tensor, " width"]:
-    """Sum of absolute incoming weights: the L1 norm of a filter, a bias counted as one of its weights."""
+    """Sum of absolute incoming weights: the L1 norm of a filter, a bias counted as one of its weights.
+
+    On a group of one layer without bias it agrees with the magnitude importance of torch-pruning if that is asked about this layer alone.
+    """
     return rows.abs().sum(dim=1)
 
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from facelab.blocks import seeded
-from facelab.methods.red import UnevenDepthwise, clusters, merge, one_of_each, random_clusters, red, separate, separated
+from facelab.methods.red import UnevenDepthwise, clusters, merge, no_sum, one_of_each, random_clusters, red, separate, separated
 from facelab.networks.duplicates import duplicated
 from facelab.networks.folding import folded
 from facelab.networks.groups import groups, incoming, merged
@@ -160,11 +160,14 @@ def test_controls_lack_one_ingredient():
     error = {
         "merge": (merge(wide, given, 0.25)[0](given) - expected).abs().mean(),
         "one": (one_of_each(wide, given, 0.25)(given) - expected).abs().mean(),
+        "no sum": (no_sum(wide, given, 0.25)(given) - expected).abs().mean(),
         "lot": (random_clusters(wide, given, 0.25)(given) - expected).abs().mean(),
     }
-    assert error["merge"] < 1e-5 and error["one"] > 1e-2 and error["lot"] > 1e-2
-    for control in (one_of_each, random_clusters):
+    assert error["merge"] < 1e-5 and min(error["one"], error["no sum"], error["lot"]) > 1e-2
+    for control in (one_of_each, no_sum, random_clusters):
         assert torch.allclose(control(wide, given, 1.0)(given), expected, atol=1e-5)
+    # of identical neurons the mean is each of them, hence the controls without the sum agree
+    assert torch.allclose(no_sum(wide, given, 0.25)(given), one_of_each(wide, given, 0.25)(given), atol=1e-5)
     assert torch.equal(random_clusters(wide, given, 0.5)(given), random_clusters(wide, given, 0.5)(given))
 
 
