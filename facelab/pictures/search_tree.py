@@ -56,7 +56,7 @@ def plot_search_tree(
     axes.set_xlim(high + room, min(low, budget) - room)  # time goes on to the right
     least, most = float(nodes.score.min()), float(nodes.score.max())
     axes.set_ylim(least - 0.05 * (most - least) - 1e-6, most + 0.06 * (most - least) + 1e-6)
-    axes.set(xlabel="latency, microseconds; pink: the budget", ylabel="loss of the masked network")
+    axes.set(xlabel="latency, microseconds; pink: the budget", ylabel="loss on the data for choosing")
     widths, whole = np.array(nodes.widths[node]), np.array(nodes.widths[0])
     bars.barh(range(len(groups)), whole, color="none", edgecolor=GRAY, height=0.62)
     bars.barh(range(len(groups)), widths, color=ORANGE if node == chosen else BLUE, height=0.62)
