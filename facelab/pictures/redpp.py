@@ -143,5 +143,6 @@ def plot_bars(places: Sequence, series: Mapping[str, Sequence[float]], *, place:
     axes.set_xticks(range(len(places)), list(map(str, places)))
     axes.set(xlabel=place, ylabel=label)
     axes.grid(axis="y")
+    axes.set_axisbelow(True)
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     return picture
