@@ -5,6 +5,7 @@ Yvinec, Dapogny, Cord, Bailly, "RED++: Data-Free Pruning of Deep Neural Networks
 identities are exact, the bounds are proven here.
 """
 
+import math
 from typing import Literal
 
 import numpy as np
@@ -148,9 +149,9 @@ def split(model: nn.Module, example: Float[Tensor, "B ..."]) -> tuple[nn.Module,
     Returns:
         The copy, and a table with a row per layer: `layer`, `shape`, `values` (distinct ones in the whole layer), `multiplies` per
         sample without sharing, `products` (multiplies that are left), `kernelwise` (those left if only whole kernels are shared),
-        `removed` (share that splitting removes, 0..1), `bytes` (distinct values in single precision, and for each weight the bits that
-        tell them apart in its column) and `note`. Layers without anything to share, other kinds, and weights of modules that are no
-        layers (of an attention) stay as they are.
+        `removed` (share that splitting removes, 0..1), `bytes` (distinct values in single precision, their number in each column, and
+        for each weight the bits that tell them apart in its column) and `note`. Layers without anything to share, other kinds, and
+        weights of modules that are no layers (of an attention) stay as they are.
     """
     result, rows = copied(model).eval(), []
     for layer in layers(model, example):
@@ -163,7 +164,8 @@ def split(model: nn.Module, example: Float[Tensor, "B ..."]) -> tuple[nn.Module,
             continue
         places = layer.multiplies // weights
         counts = distinct(columns(module))[1]
-        bits = torch.ceil(torch.log2(counts.double())).sum() * columns(module).shape[1]
+        outputs = columns(module).shape[1]
+        bits = torch.ceil(torch.log2(counts.double())).sum() * outputs + counts.numel() * math.ceil(math.log2(outputs))
         if int(counts.sum()) < weights:
             result.set_submodule(layer.name, SplitLayer(module))
         rows.append(

@@ -69,9 +69,9 @@ def split_view(weights: Float[np.ndarray, "outputs inputs"], hashed: Float[np.nd
 
 @styled
 def plot_tradeoff(
-    curves: Mapping[str, Sequence[tuple[float, float]]], whole: float, *, marked: tuple[float, float] | None = None, width: float = 7.5
+    curves: Mapping[str, Sequence[tuple[float, float]]], whole: float, *, marked: tuple[float, float], width: float = 9.6
 ) -> Picture:
-    """Accuracy against the share of multiplications that is left, one line per way to save them.
+    """Accuracy against the share of multiplications that is left, one line per way to save them, and the same near the ring.
 
     Args:
         curves: name -> (share left 0..1, accuracy in percent) for several strengths.
@@ -79,18 +79,20 @@ def plot_tradeoff(
         marked: the setting that is compared, ringed.
         width: inches.
     """
-    picture, grid = new_picture(width, 3.4)
-    axes = grid[0, 0]
-    axes.axhline(whole, color=GRAY, linestyle=":", label="whole network")
-    for index, (name, points) in enumerate(curves.items()):
-        left, accuracy = np.transpose(sorted(points))
-        color = (ORANGE, BLUE, *PALETTE[2:])[index]
-        axes.plot(100 * left, accuracy, color=color, marker=MARKERS[index % len(MARKERS)], markersize=4, label=name)
-    if marked:
+    picture, grid = new_picture(width, 3.4, 1, 2, width_ratios=(3, 2))
+    for axes in grid[0]:
+        axes.axhline(whole, color=GRAY, linestyle=":", label="whole network")
+        for index, (name, points) in enumerate(curves.items()):
+            left, accuracy = np.transpose(sorted(points))
+            color = (ORANGE, BLUE, *PALETTE[2:])[index]
+            axes.plot(100 * left, accuracy, color=color, marker=MARKERS[index % len(MARKERS)], markersize=4, label=name)
         axes.plot(100 * marked[0], marked[1], "o", markersize=13, markerfacecolor="none", markeredgecolor=BLACK, markeredgewidth=1.3)
-    axes.set(xlabel="multiplications left, %", ylabel="right on new digits, %", xlim=(0, 100), ylim=(0, 102))
-    axes.grid(axis="y")
-    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+        axes.grid(axis="y")
+        axes.set(xlabel="multiplications left, %")
+    grid[0, 0].set(ylabel="right on new digits, %", xlim=(0, 100), ylim=(0, 102))
+    place = 100 * marked[0]
+    grid[0, 1].set(title="near the ring", xlim=(place - 30, place + 25), ylim=(whole - 9, whole + 2))
+    grid[0, 1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     return picture
 
 
@@ -118,5 +120,29 @@ def plot_steps(
     if logarithmic:
         axes.set_yscale("log")
     axes.grid(axis="y")
+    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+    return picture
+
+
+@styled
+def plot_bars(places: Sequence, series: Mapping[str, Sequence[float]], *, place: str, label: str, width: float = 7.0) -> Picture:
+    """Figures of things without an order, such as layers, one group of bars for each.
+
+    Args:
+        places: what stands below each group.
+        series: name -> a value per place.
+        place: what they are, with its unit.
+        label: of the vertical axis, with its unit.
+        width: inches.
+    """
+    picture, grid = new_picture(width, 3.0)
+    axes, thick = grid[0, 0], 0.8 / len(series)
+    for index, (name, values) in enumerate(series.items()):
+        middle = np.arange(len(places)) + (index - (len(series) - 1) / 2) * thick
+        axes.bar(middle, values, 0.9 * thick, color=(ORANGE, BLUE, *PALETTE[2:])[index], label=name)
+    axes.set_xticks(range(len(places)), list(map(str, places)))
+    axes.set(xlabel=place, ylabel=label)
+    axes.grid(axis="y")
+    axes.set_axisbelow(True)
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     return picture

@@ -1,8 +1,9 @@
 """Pictures of shared products: what is counted, drawn and labelled."""
 
 import numpy as np
+import pytest
 
-from facelab.pictures.redpp import plot_steps, plot_tradeoff, split_view
+from facelab.pictures.redpp import plot_bars, plot_steps, plot_tradeoff, split_view
 
 
 def test_the_view_counts_products_per_column_and_equal_rows():
@@ -19,6 +20,7 @@ def test_each_line_has_its_points_in_order():
     lines = {line.get_label(): line.get_xydata().tolist() for line in picture.axes[0].lines}
     assert lines["ours"] == [[20, 40], [50, 90]] and lines["other"] == [[90, 80]]
     assert picture.axes[0].get_xlabel() == "multiplications left, %"
+    assert picture.axes[1].get_xlim() == (20, 75)
 
 
 def test_places_stand_below_the_values():
@@ -26,3 +28,9 @@ def test_places_stand_below_the_values():
     axes = picture.axes[0]
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["8", "16"]
     assert axes.get_yscale() == "log" and axes.lines[1].get_ydata().tolist() == [3, 400]
+
+
+def test_bars_of_one_place_stand_side_by_side():
+    axes = plot_bars(["first", "last"], {"a": [1.0, 2.0], "b": [3.0, 4.0]}, place="layer", label="products, %").axes[0]
+    assert [bar.get_height() for bar in axes.patches] == [1, 2, 3, 4]
+    assert [bar.get_x() + bar.get_width() / 2 for bar in axes.patches] == pytest.approx([-0.2, 0.8, 0.2, 1.2])
