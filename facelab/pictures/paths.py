@@ -52,7 +52,7 @@ def path_view(
     right.plot(factors, gradients, color=ORANGE, label="norms, ||W|| ||g||")
     right.plot(factors, np.abs(slopes), color=BLUE, linestyle="--", label="size of the slope, |<W, g>|")
     right.plot(samples, at(samples, gradients), "o", color="black", markersize=5, label="what the sum visits")
-    right.axvline(alpha, color=RED, linewidth=1.2)
+    right.axvline(alpha, ymax=0.68, color=RED, linewidth=1.2)  # below the legend
     right.set(
         title="gradient on the way", xlabel="alpha", ylabel=f"{label}, per unit of alpha", ylim=(0, 1.4 * max(float(gradients.max()), 1e-9))
     )
