@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from facelab import datasets, recipes, zoo
 from facelab.markups import markup
@@ -129,14 +130,21 @@ def test_no_test_person_is_in_the_training_data():
 
 def test_training_writes_weights_and_card_and_gives_the_same_twice(tmp_path, monkeypatch):
     monkeypatch.setattr(zoo, "FOLDER", tmp_path)
-    monkeypatch.setattr(recipes, "scores", lambda model, baselines: {})
-    small = dataclasses.replace(recipes.RECIPES["decafa_rendered"], rendered=12, steps=2, batch_size=4)
+    monkeypatch.setattr(recipes, "scores", lambda model, baselines: {"nme_percent": 7.5})
+    small = dataclasses.replace(recipes.RECIPES["decafa_start"], rendered=12, steps=2, batch_size=4)
     monkeypatch.setitem(recipes.RECIPES, "small", small)
     first = recipes.train("small", seed=3, checkpoint=tmp_path / "a", progress=False)
     weights = zoo.load("small").state_dict()
-    recipes.train("small", seed=3, checkpoint=tmp_path / "b", progress=False)
+    again = recipes.train("small", seed=3, checkpoint=tmp_path / "b", progress=False)
     assert all(torch.equal(value, weights[key]) for key, value in zoo.load("small").state_dict().items())
-    assert json.loads((tmp_path / "small.json").read_text()) == {**first, "arguments": json.loads(json.dumps(first["arguments"]))}
+    assert {**first, "seconds": again["seconds"]} == again  # a busy machine takes longer
+    assert zoo.card("small") == {**again, "arguments": json.loads(json.dumps(again["arguments"]))}
+    other = recipes.train("small", seed=4, checkpoint=tmp_path / "c", progress=False, folder=tmp_path / "other")
+    assert zoo.card("small")["seed"] == 3
+    assert zoo.card("small")["other_seeds"] == {"4": {"nme_percent": 7.5, "seconds": other["seconds"]}}
+    assert not torch.equal(
+        load_file(tmp_path / "other" / "small.safetensors")["unets.0.bottom.0.weight"], weights["unets.0.bottom.0.weight"]
+    )
 
 
 def test_unknown_names_are_told():
