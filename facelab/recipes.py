@@ -323,7 +323,8 @@ def _loosely_framed(batch: FaceBatch) -> FaceBatch:
     images = torch.as_tensor(batch.gray())
     warp = draw_warp(images, torch.Generator().manual_seed(0), rotation=0.0, scale=0.1, flip=0.0)
     moved = np.round(warp.images(images)[:, 0].numpy() * 255).astype(np.uint8)
-    return replace(batch, images=moved, landmarks=warp.landmarks(torch.as_tensor(batch.known("landmarks"))).numpy())
+    colour = np.repeat(moved[..., None], 3, axis=3)
+    return replace(batch, images=colour, landmarks=warp.landmarks(torch.as_tensor(batch.known("landmarks"))).numpy())
 
 
 def _describe(recipe: Recipe, count: int) -> str:

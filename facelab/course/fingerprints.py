@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from functools import cache
 from importlib import metadata
@@ -26,6 +27,8 @@ ARITHMETICS: dict[str, dict[str, str]] = {
 UNMEASURED = ("pictures", "explorers", "lesson", "course", "cli")
 """Rooms that draw, check or run what is measured: a change there changes no figure."""
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "captum")
+_PARSING = threading.Lock()
+"""Python 3.11 counts the depth of its parser for all threads together, and breaks off where two of them parse at once."""
 
 
 def fingerprint(notebook: Path) -> str:
@@ -33,13 +36,14 @@ def fingerprint(notebook: Path) -> str:
     content = json.loads(notebook.read_text(encoding="utf-8"))
     cells = ["".join(cell["source"]) for cell in content["cells"] if cell["cell_type"] == "code"]
     digest = hashlib.sha256()
-    for cell in cells:
-        digest.update(_bare(cell).encode())
-    for path in sorted(_reached(cells)):
-        digest.update(_bare(path.read_text(encoding="utf-8")).encode())
-        if path.stem == "zoo":
-            for weights in sorted((PACKAGE.parent / "data" / "zoo").glob("*.safetensors")):
-                digest.update(weights.read_bytes())
+    with _PARSING:
+        for cell in cells:
+            digest.update(_bare(cell).encode())
+        for path in sorted(_reached(cells)):
+            digest.update(_bare(path.read_text(encoding="utf-8")).encode())
+            if path.stem == "zoo":
+                for weights in sorted((PACKAGE.parent / "data" / "zoo").glob("*.safetensors")):
+                    digest.update(weights.read_bytes())
     return digest.hexdigest()[:16]
 
 
