@@ -36,11 +36,13 @@ class SearchTreeExplorer(Explorer):
             tree = self._trees[search]
             nodes = tree.nodes
             depth, node = min(depth, int(nodes.depth.max())), min(node, len(nodes) - 1)
-            depth = max(depth, int(nodes.depth[node]))
+            if nodes.depth[node] > depth:  # not grown yet: the node that it will come from
+                node = ancestry(nodes, node)[depth]
             picture = plot_search_tree(nodes, tree.groups, tree.budget, node=node, depth=depth)
             cuts = [nodes.group[number] for number in ancestry(nodes, node)[1:]]
             path = " then ".join(cuts) or "nothing"
-            text = f"{search}, {len(nodes)} nodes, budget {tree.budget:.4g} µs. Node {node}: {self._said(tree, node)}; cut were {path}."
+            grown = f"{int((nodes.depth <= depth).sum())} of {len(nodes)} nodes"
+            text = f"{search}, {grown}, budget {tree.budget:.4g} µs. Node {node}: {self._said(tree, node)}; cut were {path}."
             axes = picture.axes[0]
             across, up = (np.ptp(limits) / 110 for limits in (axes.get_xlim(), axes.get_ylim()))
             seen = nodes[nodes.depth <= depth]
