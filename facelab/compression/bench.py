@@ -1,6 +1,6 @@
 """The bench: what is left of a network, what it still does, and what it costs, measured alike for all methods."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pandas as pd
@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from facelab.compression.packing import bytes_of
 from facelab.importance.scores import Loader, Score, unit_of
 from facelab.importance.scores import evaluate as scores_of
+from facelab.methods.red import UnevenDepthwise
+from facelab.methods.redpp import SplitLayer
 from facelab.networks.evaluation import evaluating, require_batch
 from facelab.networks.latency import latency
 from facelab.networks.layers import LAYERS, multiplies_of
@@ -75,50 +77,50 @@ def median_interval(values: Float[np.ndarray, " rounds"], draws: int = 2000) -> 
     return float(low), float(high)
 
 
-def _outputs(model: nn.Module, example: Tensor, kinds: tuple[type[nn.Module], ...]) -> dict[str, tuple[nn.Module, Tensor, Tensor]]:
-    """Name -> (layer, first input, output) of the layers that run, in order of execution."""
-    found: dict[str, tuple[nn.Module, Tensor, Tensor]] = {}
+def _watch(
+    model: nn.Module, example: Tensor, kinds: tuple[type[nn.Module], ...], see: Callable[[str, nn.Module, Tensor, Tensor], object]
+) -> None:
+    """Runs the model once and shows name, module, first input and output of each call of some kinds of modules."""
 
-    def watch(name: str):
+    def hook_of(name: str) -> Callable:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            found.setdefault(name, (module, inputs[0], output))
+            see(name, module, inputs[0], output)
 
         return hook
 
-    handles = [m.register_forward_hook(watch(name)) for name, m in model.named_modules() if isinstance(m, kinds) or _shares(m) or _two(m)]
+    handles = [module.register_forward_hook(hook_of(name)) for name, module in model.named_modules() if isinstance(module, kinds)]
     try:
         with evaluating(model), torch.no_grad():
             model(example)
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _outputs(model: nn.Module, example: Tensor) -> dict[str, tuple[nn.Module, Tensor]]:
+    """Name -> (layer, output of its first call), in order of execution."""
+    found: dict[str, tuple[nn.Module, Tensor]] = {}
+    _watch(model, example, (*LAYERS, SplitLayer, UnevenDepthwise), lambda name, layer, _, output: found.setdefault(name, (layer, output)))
     return found
 
 
-def _shares(module: nn.Module) -> bool:
-    """Whether it is a layer of RED++, which multiplies each input once by each distinct weight."""
-    return type(module).__name__ == "SplitLayer"
-
-
-def _two(module: nn.Module) -> bool:
-    """Whether it is one of RED's convolutions in two steps."""
-    return type(module).__name__ == "UnevenDepthwise"
-
-
 def multiplies(model: nn.Module, example: Tensor) -> int:
-    """Multiplications of the layers of a network for one sample; a layer whose products are shared makes each of them once.
+    """Multiplications of the layers of a network for one sample, in all their calls; shared products are made once.
 
     Args:
         example: (B, ...) a batch the model takes.
     """
     require_batch(model, example)
     total = 0
-    for module, given, output in _outputs(model, example, LAYERS).values():
-        if _shares(module):
-            places = output[0].numel() // len(module.table)  # type: ignore[arg-type]
-            total += places * int((module.values != 0).sum())  # type: ignore[arg-type, union-attr]
-        elif isinstance(module, LAYERS):
-            total += multiplies_of(module, given, output)
+
+    def count(name: str, layer: nn.Module, given: Tensor, output: Tensor) -> None:
+        nonlocal total
+        if isinstance(layer, SplitLayer):
+            total += output[0].numel() // len(layer.table) * int((layer.values != 0).sum())
+        else:
+            total += multiplies_of(layer, given, output)
+
+    _watch(model, example, (*LAYERS, SplitLayer), count)
     return total
 
 
@@ -135,12 +137,12 @@ def layer_errors(original: nn.Module, smaller: nn.Module, inputs: Float[Tensor, 
         of the original's outputs that the best linear map from the smaller layer's outputs does not give on the other half of the samples:
         0 if nothing is lost, whatever the widths; at most 1).
     """
-    whole, small = _outputs(original, inputs, LAYERS), _outputs(smaller, inputs, LAYERS)
+    whole, small = _outputs(original, inputs), _outputs(smaller, inputs)
     rows = []
-    for depth, (name, (module, _, before)) in enumerate(whole.items(), start=1):
+    for depth, (name, (module, before)) in enumerate(whole.items(), start=1):
         if name not in small:
             continue
-        after = small[name][2]
+        after = small[name][1]
         true, found = (_channels_last(out, module) for out in (before, after))
         spread = float((true - true.mean(dim=0)).square().mean())
         same = before.shape == after.shape and spread > 0
@@ -173,7 +175,7 @@ def architecture(model: nn.Module) -> str:
     """The widths of the layers in order of their definition: "16-24-32-24 | 24-10" with convolutions before the bar."""
     parts: dict[bool, list[str]] = {True: [], False: []}
     for module in model.modules():
-        if _shares(module):
+        if isinstance(module, SplitLayer):
             parts[module.window is not None].append(f"{len(module.table)}")  # type: ignore[arg-type]
         elif isinstance(module, LAYERS):
             parts[not isinstance(module, nn.Linear)].append(

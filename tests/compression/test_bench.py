@@ -10,6 +10,7 @@ from facelab.blocks import seeded
 from facelab.compression import bench
 from facelab.compression.packing import bytes_of
 from facelab.importance.scores import accuracy
+from facelab.methods import redpp
 from facelab.networks.evaluation import copied
 from facelab.networks.groups import cut, groups
 
@@ -72,6 +73,24 @@ def test_shared_products_count_once():
     dense = bench.multiplies(model, TEST[0][0][:1])
     assert bench.multiplies(split, TEST[0][0][:1]) == dense - 32 + 4 * (2 + 1)  # 1 and 3 in even columns, 2 and a free 0 in odd ones
     assert bench.architecture(split) == bench.architecture(model)
+
+
+def test_a_layer_that_is_called_twice_counts_twice():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(6, 6)
+
+        def forward(self, x):
+            return self.layer(self.layer(x).relu())
+
+    model = Twice().eval()
+    model.layer.weight.data = torch.tensor([0.5, -0.25]).repeat(18).view(6, 6)  # each input meets one value
+    inputs = torch.randn(3, 6)
+    assert bench.multiplies(model, inputs) == 2 * 36
+    shared, _ = redpp.split(model, inputs)
+    assert bench.multiplies(shared, inputs) == 2 * 6
+    assert torch.allclose(shared(inputs), model(inputs), atol=1e-6), "watching changes nothing"
 
 
 def test_interval_of_a_median():
