@@ -1,21 +1,18 @@
-"""Criteria of torch-pruning that a user would pick instead: L1, FPGM and Taylor; and the fine-tuning that follows.
+"""Criteria of torch-pruning that a user would pick instead: L1, FPGM and Taylor.
 
 Three traps of torch-pruning 1.6 are gone around. `GroupTaylorImportance` adds up |w dL/dw| weight by weight unless `multivariable=True`
 asks for |sum w dL/dw|. Scores are divided by their group's mean, so that ranks across groups mean little: here each group loses the same
 share. And its own pruner cuts what it finds, also where the code of a network counts on a number: here only groups that `groups` has tried.
 """
 
-from collections.abc import Callable, Iterable
-
 import pandas as pd
-import torch
 import torch_pruning
 from torch import Tensor, nn
 
 from facelab.networks.evaluation import copied
 from facelab.networks.groups import cut, groups
+from facelab.networks.tuning import Loss
 
-Loss = Callable[[Tensor, Tensor], Tensor]
 CRITERIA = ("l1", "fpgm", "taylor")
 
 
@@ -75,30 +72,3 @@ def pruned(
             gone[group.name] = scores.argsort(stable=True)[:count].tolist()
         rows.append({"group": group.name, "before": group.width, "after": group.width - count, "obstacle": group.obstacle})
     return cut(model, example, gone), pd.DataFrame(rows, columns=["group", "before", "after", "obstacle"])
-
-
-def fine_tuned(
-    model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], loss: Loss, steps: int, learning_rate: float = 2e-3
-) -> nn.Module:
-    """A copy after some steps of Adam, whose rate falls to zero along half a cosine, with gradients clipped at 1.
-
-    Args:
-        batches: (inputs, targets), walked through again and again, in their order.
-        loss: (outputs, targets) -> mean loss.
-        steps: 0 leaves the network as it is.
-    """
-    result = copied(model).requires_grad_(True).train()
-    optimizer = torch.optim.Adam(result.parameters(), learning_rate)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, steps))
-    made = 0
-    while made < steps:
-        for inputs, targets in batches:
-            optimizer.zero_grad()
-            loss(result(inputs), targets).backward()
-            nn.utils.clip_grad_norm_(result.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
-            made += 1
-            if made == steps:
-                break
-    return result.eval()

@@ -1,4 +1,7 @@
-"""How the networks of the bench are made: `python -m facelab.compression.recipes train` trains all that are missing."""
+"""How the networks of the bench are made and swept.
+
+`python -m facelab.compression.recipes train` trains all that are missing; `... sweep` compresses each by every method.
+"""
 
 import json
 import platform
@@ -6,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 import torch.nn.functional as F
 import typer
@@ -14,7 +18,8 @@ from torch import Tensor, nn
 
 from facelab import training
 from facelab.blocks import augment, count_parameters, seeded
-from facelab.compression import zoo
+from facelab.compression import sweep, zoo
+from facelab.compression.report import saved
 from facelab.importance.scores import evaluate
 from facelab.markups import markup
 
@@ -131,6 +136,21 @@ def _train(task: str = typer.Argument(""), architecture: str = typer.Argument(""
                     typer.echo(json.dumps(write(one, other)["scores"]))
     except (ValueError, FileNotFoundError) as error:
         raise SystemExit(str(error)) from None
+
+
+@app.command("sweep")
+def _sweep() -> None:
+    """Compress the first network of every task and architecture by every method; goes on where it was stopped."""
+    names = {f"{task}, {architecture}": (task, architecture) for task in zoo.TASKS for architecture in zoo.ARCHITECTURES}
+    paths = [sweep.STORED / f"{name}.parquet" for name in sweep.TABLES]
+    tables = [list(sweep.stored())] if all(path.exists() for path in paths) else []
+    done = set(tables[0][0].base) if tables else set()
+    for name in (name for name in names if name not in done):
+        tables.append(list(sweep.sweep({name: sweep.of_zoo(*names[name])})))
+        together = [pd.concat(parts, ignore_index=True) for parts in zip(*tables, strict=True)]
+        for path, whole in zip(paths, together, strict=True):
+            saved(whole.sort_values("base", key=lambda bases: bases.map(list(names).index), kind="stable"), path)
+        typer.echo(name)
 
 
 if __name__ == "__main__":

@@ -51,6 +51,13 @@ class Job:
         inputs, targets = zip(*islice(self.training, SCORED), strict=True)
         return torch.cat(inputs)[:SCORED], torch.cat(targets)[:SCORED]
 
+    def fine_tuned(self, small: nn.Module) -> nn.Module:
+        """A smaller network, which is changed, after the steps of the job; its batch norms are folded."""
+        from facelab.networks.folding import folded
+        from facelab.networks.tuning import FineTuning
+
+        return folded(FineTuning(small, self.training, self.loss, self.steps).run_to(self.steps), self.example)
+
 
 Compress = Callable[[Job], tuple[nn.Module, pd.DataFrame]]
 
@@ -101,27 +108,24 @@ def _redpp(job: Job) -> tuple[nn.Module, pd.DataFrame]:
 
 
 def _archtree(job: Job) -> tuple[nn.Module, pd.DataFrame]:
-    from facelab.compression.opponents import fine_tuned
     from facelab.methods.archtree import archtree
     from facelab.networks.devices import SERVER, clock
-    from facelab.networks.folding import folded
     from facelab.networks.groups import groups
 
     step, ticks = SERVER.tile, clock(SERVER, job.model, job.example[:1])
     narrowest = ticks({group.name: min(step, group.width) for group in groups(job.model, job.example) if not group.obstacle})
     budget = ticks({}) - job.strength * (ticks({}) - narrowest)
     small, report = archtree(job.model, job.example, job.samples, budget, ticks, step=step, loss=job.loss)
-    return folded(fine_tuned(small, job.training, job.loss, job.steps), job.example), report
+    return job.fine_tuned(small), report
 
 
 def _torch_pruning(criterion: str) -> Compress:
     def run(job: Job) -> tuple[nn.Module, pd.DataFrame]:
-        from facelab.compression.opponents import fine_tuned, pruned
-        from facelab.networks.folding import folded
+        from facelab.compression.opponents import pruned
 
         data = job.samples if criterion == "taylor" else None
         small, report = pruned(job.model, job.example, job.strength, criterion, data=data, loss=job.loss)
-        return folded(fine_tuned(small, job.training, job.loss, job.steps), job.example), report
+        return job.fine_tuned(small), report
 
     return run
 

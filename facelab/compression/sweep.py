@@ -15,6 +15,8 @@ from facelab.networks.folding import folded
 from facelab.networks.layers import LAYERS
 
 BINS = 60
+STORED = zoo.FOLDER / "sweep"
+TABLES = ("table", "layers", "weights")
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,14 @@ def sweep(
         layers.append(errors)
         weights += [_histogram(model, largest, name, *key, made["original", 0.0]) for key, model in made.items()]
     return tuple(pd.concat(frames, ignore_index=True) for frames in (tables, layers, weights))  # type: ignore[return-value]
+
+
+def stored() -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """What `sweep` found on the first network of every task and architecture of the bench, as `compression.recipes` stored it.
+
+    table, layers, weights = stored()
+    """
+    return tuple(pd.read_parquet(STORED / f"{name}.parquet") for name in TABLES)  # type: ignore[return-value]
 
 
 def _largest(model: nn.Module) -> str:

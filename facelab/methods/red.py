@@ -82,7 +82,7 @@ def merge(
     """
     model = folded(model, example)
     found = {group.name: group for group in groups(model, example)}
-    left = {name: group.obstacle or _weighted(group.others) for name, group in found.items()}
+    left = {name: group.merge_obstacle for name, group in found.items()}
     shares = keep if isinstance(keep, Mapping) else {name: keep for name in found if not left[name]}
     if refused := next((name for name in shares if left.get(name, "there is no such group")), None):
         why = left.get(refused, f"there is no such group, there are {', '.join(found)}")
@@ -123,7 +123,7 @@ def no_sum(model: nn.Module, example: Tensor, keep: float) -> nn.Module:
         example: (B, ...) a batch the model takes.
         keep: as `merge` takes it.
     """
-    found = [group for group in groups(model, example) if not (group.obstacle or group.others)]
+    found = [group for group in groups(model, example) if not group.merge_obstacle]
     labels = {group.name: clusters(incoming(model, group).double().numpy(), keep) for group in found}
     return merged(one_of_each(model, example, keep), example, labels)
 
@@ -139,13 +139,9 @@ def random_clusters(model: nn.Module, example: Tensor, keep: float, seed: int = 
     """
     lot, labels = np.random.default_rng(seed), {}
     for group in groups(model, example):
-        if not (group.obstacle or group.others):
+        if not group.merge_obstacle:
             labels[group.name] = lot.permutation(clusters(incoming(model, group).double().numpy(), keep))
     return merged(model, example, labels)
-
-
-def _weighted(others: tuple[str, ...]) -> str:
-    return f"{others[0]} has weights of its own for each" if others else ""
 
 
 def _length(neurons: np.ndarray) -> float:

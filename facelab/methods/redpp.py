@@ -118,6 +118,11 @@ class SplitLayer(nn.Module):
         super()._load_from_state_dict(state, prefix, *rest)
         self._index()
 
+    @property
+    def weight(self) -> Float[Tensor, "outputs ..."]:
+        """The layer's weight, for code that reads it, as torch's own `TransformerEncoderLayer` does."""
+        return self.values[self.table].unflatten(1, (-1, *(self.window or {"kernel_size": ()})["kernel_size"]))
+
     def forward(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*result"]:
         """What the layer gives: (..., inputs) -> (..., outputs), or images (B, C, H, W) -> (B, outputs, h, w)."""
         if self.window is None:
@@ -195,13 +200,12 @@ def merge(model: nn.Module, example: Float[Tensor, "B ..."]) -> tuple[nn.Module,
     labels, rows = {}, []
     exact = copied(model).double()  # the mean of equal numbers is that number, bit for bit
     for group in groups(exact, example.double()):
-        note = group.obstacle or (f"{group.others[0]} has weights of its own for each channel" if group.others else "")
         left = group.width
-        if not note:
+        if not group.merge_obstacle:
             label = torch.unique(incoming(exact, group), dim=0, return_inverse=True)[1].numpy()
             left = int(label.max()) + 1
             labels |= {group.name: label} if left < group.width else {}
-        rows.append({"group": group.name, "channels": group.width, "left": left, "note": note})
+        rows.append({"group": group.name, "channels": group.width, "left": left, "note": group.merge_obstacle})
     small = merged(exact, example.double(), labels).to(example.dtype) if labels else copied(model)
     return small.eval(), pd.DataFrame(rows, columns=["group", "channels", "left", "note"])
 

@@ -5,7 +5,7 @@ https://arxiv.org/abs/2207.04089. The idea, the path to a neuron's removal and t
 sum, which layers share a path, the share of steps that close the fine-tuning and all sizes are our reconstruction.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import pandas as pd
@@ -18,8 +18,8 @@ from facelab.networks.evaluation import copied, same_answers, tensors_in
 from facelab.networks.folding import folded
 from facelab.networks.groups import Group, cut, groups, masked
 from facelab.networks.layers import channel_axis
+from facelab.networks.tuning import FineTuning, Loss
 
-Loss = Callable[[Tensor, Tensor], Tensor]
 CRITERIA = ("random", "magnitude", "gradient", "gradient x magnitude", "Taylor", "layer path", "neuron path", "removal")
 
 
@@ -317,8 +317,17 @@ def singe(
         _require_silence(model, inputs, group)
     goals = {group: min(round(removed * group.width), group.width - 1) for group in free}
     whole = sum(goals.values())
-    tuning = _FineTuning(model, batches, loss, steps, learning_rate, watch)
     dead: dict[Group, list[int]] = {group: [] for group in free}
+
+    def silence(model: nn.Module, step: int) -> None:
+        for group, neurons in dead.items():
+            for part in _parts(model, group):
+                part.put(neurons, 0.0)  # after each step too: momentum would bring them back
+        if watch is not None:
+            watch(model, step)
+
+    tuning = FineTuning(model, batches, loss, steps, learning_rate, silence)
+    silence(model.eval(), 0)
     increments = [[(group, turn / rounds)] for turn in range(1, rounds + 1) for group in free] or [[(group, 1.0) for group in free]]
     for number, increment in enumerate(increments):
         fallen = {}
@@ -330,7 +339,7 @@ def singe(
             fallen[group] = [alive[place] for place in scores.argsort(stable=True)[:count].tolist()]
         for group, _ in increment:
             dead[group] += fallen[group]
-            tuning.silence(group, dead[group])
+            silence(model.eval(), tuning.made)
         gone = sum(map(len, dead.values())) / max(1, whole)
         if gone < 1:
             tuning.run_to(round((1 - closing) * steps * gone))
@@ -338,61 +347,6 @@ def singe(
     small = cut(model.eval(), inputs[:2], {group.name: gone for group, gone in dead.items() if gone})
     rows = [(group.name, group.width, group.width - len(dead.get(group, ())), group.obstacle) for group in tied]
     return small, pd.DataFrame(rows, columns=["group", "before", "after", "obstacle"])
-
-
-class _FineTuning:
-    """Fine-tuning with one optimiser from the first step to the last, in which what was silenced stays silent."""
-
-    def __init__(
-        self,
-        model: nn.Module,
-        batches: Iterable[tuple[Tensor, Tensor]],
-        loss: Loss,
-        steps: int,
-        learning_rate: float,
-        watch: Callable[[nn.Module, int], None] | None,
-    ) -> None:
-        self.model, self.loss, self.watch, self.made = model.requires_grad_(True), loss, watch or (lambda model, step: None), 0
-        self.batches = _endless(batches)
-        self.optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
-        self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, max(1, steps))
-        self.silenced: dict[Group, list[int]] = {}
-        self.watch(model.eval(), 0)
-
-    def silence(self, group: Group, neurons: list[int]) -> None:
-        """Set these neurons of a group to zero, bias included, now and after every step."""
-        self.silenced[group] = neurons
-        self._mask()
-        self.watch(self.model.eval(), self.made)
-
-    def _mask(self) -> None:
-        for group, neurons in self.silenced.items():
-            for part in _parts(self.model, group):
-                part.put(neurons, 0.0)
-
-    def run_to(self, step: int) -> None:
-        """Fine-tune until so many steps are made in all."""
-        while self.made < step:
-            inputs, targets = next(self.batches)
-            self.optimizer.zero_grad()
-            self.loss(self.model.train()(inputs), targets).backward()
-            nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-            self.optimizer.step()
-            self.schedule.step()
-            self._mask()  # momentum would bring the silenced back
-            self.made += 1
-            self.watch(self.model.eval(), self.made)
-
-
-def _endless(batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
-    """The batches, again and again."""
-    while True:
-        empty = True
-        for batch in batches:
-            empty = False
-            yield batch
-        if empty:
-            raise ValueError("There is no batch to fine-tune with; give batches that can be walked through again, such as a list.")
 
 
 def _require_silence(model: nn.Module, inputs: Tensor, group: Group) -> None:

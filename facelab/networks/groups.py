@@ -38,6 +38,11 @@ class Group:
     others: tuple[str, ...]
     obstacle: str = ""
 
+    @property
+    def merge_obstacle(self) -> str:
+        """Why its channels cannot become one where they are equal, a clause; empty if they can."""
+        return self.obstacle or (f"{self.others[0]} has weights of its own for each" if self.others else "")
+
 
 def groups(model: nn.Module, example: Tensor) -> list[Group]:
     """All groups of channels between layers of a network, in order; each has been cut once on a copy to see whether it can be.
@@ -137,10 +142,8 @@ def merged(model: nn.Module, example: Tensor, labels: Mapping[str, Int[np.ndarra
         group, given = free[name], np.asarray(given)
         if len(given) != group.width:
             raise ValueError(f"There are {len(given)} labels for the {group.width} channels of {name}; give one to each.")
-        if group.others:
-            raise ValueError(
-                f"The channels of {name} pass {group.others[0]}, which has weights of its own for each; fold batch norms first."
-            )
+        if group.merge_obstacle:
+            raise ValueError(f"The channels of {name} cannot be merged, as {group.merge_obstacle}; fold batch norms first.")
         _, first, label = np.unique(given, return_index=True, return_inverse=True)
         keeper = first[label]  # of each channel: the one that speaks for it
         for layer, rows in group.producers.items():

@@ -119,3 +119,43 @@ def interactive_tradeoff(table: pd.DataFrame, cost: str) -> "Figure":
             hovertemplate="%{customdata[0]}<br>score %{y:.4g}<br>" + COSTS[cost] + " %{x:.4g}<br>widths %{customdata[1]}<extra></extra>",
         )  # fmt: skip
     return figure
+
+
+def interactive_bench(table: pd.DataFrame) -> "Figure":
+    """Every method at its strengths on every network as one plotly figure with two menus, for the network and for the cost.
+
+    Args:
+        table: of `compression.sweep.sweep`; rows without a score are left out.
+    """
+    table = table[table.score.notna()]
+    figure = new_figure(1000, 520, hovermode="closest", legend={"title": "method"}, yaxis_title="score")
+    networks, of = list(table.base.unique()), []
+    for (base, name), rows in table.sort_values("strength").groupby(["base", "method"], sort=False):
+        color, marker = mark(str(name))
+        figure.add_scatter(
+            x=rows.bytes / 1000, y=rows.score, name=str(name), mode="lines+markers", visible=base == networks[0],
+            line={"color": color, "width": 1}, marker={"color": color, "size": 10, "symbol": SYMBOLS.get(marker, "star")},
+            error_y={"array": rows.score_high - rows.score, "arrayminus": rows.score - rows.score_low, "thickness": 1},
+            text=[_said(row) for row in rows.itertuples()], hovertemplate="%{text}<extra></extra>",
+        )  # fmt: skip
+        of.append((base, rows))
+    figure.update_xaxes(title=COSTS["bytes"], rangemode="tozero")
+    choose = [
+        {"label": base, "method": "restyle", "args": [{"visible": [own == base for own, _ in of]}]} for base in networks
+    ]  # the two menus change different things, so each keeps what the other has chosen
+    costs = []
+    for cost, label in COSTS.items():
+        places = {"x": [(rows[cost] / SCALES[cost]).tolist() for _, rows in of]}
+        costs.append({"label": label, "method": "update", "args": [places, {"xaxis.title.text": label}]})
+    place = {"y": 1.12, "yanchor": "top", "xanchor": "left", "showactive": True}
+    figure.update_layout(margin={"t": 70}, updatemenus=[{"buttons": choose, "x": 0, **place}, {"buttons": costs, "x": 0.32, **place}])
+    return figure
+
+
+def _said(row) -> str:
+    """A row of the bench's table in three lines."""
+    return (
+        f"{row.method} at {row.strength:g}: score {row.score:.3g} ({row.score_low:.3g} to {row.score_high:.3g})<br>"
+        f"{row.bytes / 1000:.0f} kB, {row.multiplies / 1000:.0f} thousand multiplies, "
+        f"{row.latency:.2f} of the time ({row.latency_low:.2f} to {row.latency_high:.2f})<br>widths {row.architecture}"
+    )

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from facelab.blocks import seeded
-from facelab.compression.opponents import CRITERIA, fine_tuned, pruned
+from facelab.compression.opponents import CRITERIA, pruned
 
 TRAINING, TEST = own_networks.loaders()
 IMAGES, LABELS = TRAINING[0]
@@ -70,15 +70,6 @@ def test_nothing_removed_is_the_network_itself():
     model = own_networks.mobile()
     small, _ = pruned(model, IMAGES, 0.0)
     assert torch.equal(small(IMAGES), model(IMAGES))
-
-
-def test_fine_tuning_lowers_the_loss_and_leaves_the_network_alone():
-    model = own_networks.mobile()
-    small, _ = pruned(model, IMAGES, 0.75)
-    tuned = fine_tuned(small, TRAINING, F.cross_entropy, 20)
-    with torch.no_grad():
-        assert F.cross_entropy(tuned(IMAGES), LABELS) < F.cross_entropy(small(IMAGES), LABELS)
-    assert torch.equal(fine_tuned(small, TRAINING, F.cross_entropy, 0)(IMAGES), small(IMAGES))
 
 
 def test_mistakes_are_one_sentence():

@@ -1,9 +1,10 @@
 """The sweep: a row for each network, method and strength; what refuses is told and not lost."""
 
+import numpy as np
 import own_networks
 import pytest
 
-from facelab.compression import sweep
+from facelab.compression import sweep, zoo
 from facelab.compression.registry import METHODS
 from facelab.importance.scores import accuracy, log_likelihood
 
@@ -45,3 +46,18 @@ def test_a_network_of_the_bench_comes_with_its_data():
     outputs = base.model(base.test[0][0])
     assert float(base.score(outputs, base.test[0][1]).mean()) > 0.8
     assert base.differentiable(outputs, base.test[0][1]).requires_grad and base.unit == "share"
+
+
+def test_what_is_stored_covers_the_bench_and_can_be_found_again():
+    table, layers, weights = sweep.stored()
+    assert list(table.base.unique()) == [f"{task}, {architecture}" for task in zoo.TASKS for architecture in zoo.ARCHITECTURES]
+    for base, rows in table.groupby("base"):
+        found = set(zip(rows.method, rows.strength, strict=True))
+        assert found == {("original", 0.0), *((method.name, strength) for method in METHODS.values() for strength in method.strengths)}
+        assert (rows.score.notna() | (rows.note != "")).all() and set(layers[layers.base == base].method) <= set(rows.method)
+        own, measured = weights[weights.base == base], rows[rows.score.notna()]
+        assert set(zip(own.method, own.strength, strict=True)) == set(zip(measured.method, measured.strength, strict=True))
+    fresh = sweep.sweep({"digits, plain": sweep.of_zoo("digits", "plain")}, ["redpp"], rounds=2)[0]
+    old = table[(table.base == "digits, plain") & table.method.isin(["original", "RED++"])]
+    np.testing.assert_allclose(old.score, fresh.score, atol=0.01)  # data-free: only the last digits of another machine
+    np.testing.assert_allclose(old[["bytes", "multiplies"]], fresh[["bytes", "multiplies"]], rtol=0.02)

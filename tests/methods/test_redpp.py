@@ -222,3 +222,23 @@ def test_the_tiny_example_of_the_definition():
         pairs = np.array(weights).reshape(2, 3)
         assert split.values.numel() == sum(len(set(column)) for column in pairs.T)
         assert split(torch.tensor([1.0, 10, 100])).tolist() == (pairs @ [1, 10, 100]).tolist()
+
+
+def test_a_split_layer_shows_its_weight_to_code_that_reads_it():
+    convolution, linear = nn.Conv2d(4, 6, 3, groups=2), nn.Linear(4, 6)
+    convolution.weight.data = (5 * convolution.weight.data).round() / 5
+    assert torch.equal(redpp.SplitLayer(convolution).weight, convolution.weight)
+    assert torch.equal(redpp.SplitLayer(linear).weight, linear.weight)
+
+
+def test_the_encoder_layer_of_torch_runs_with_split_layers_on_its_fast_path_and_beside_it():
+    torch.manual_seed(0)
+    model = nn.TransformerEncoderLayer(16, 4, 32, dropout=0.0, batch_first=True).eval()
+    tokens = torch.randn(4, 5, 16)
+    hashed = redpp.hash_shared(model)[0]
+    small, report = redpp.split(hashed, tokens[:2])
+    assert (report.products < report.multiplies).all()
+    with torch.no_grad():
+        expected = hashed(tokens)
+        torch.testing.assert_close(small(tokens), expected, atol=1e-5, rtol=0)
+        torch.testing.assert_close(small.train()(tokens), expected, atol=1e-5, rtol=0)

@@ -170,3 +170,16 @@ def test_what_cannot_be_done_is_said():
         merged(model, images, {"0": np.zeros(3, dtype=int)})
     with pytest.raises(ValueError, match="grouped convolution"):
         cut(depthwise(), images, {"3": [0]})
+
+
+def test_what_keeps_channels_from_merging_is_named():
+    images = torch.rand(2, 3, 8, 8)
+    plain, normed = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+    (free,) = groups(nn.Sequential(plain, nn.ReLU(), nn.Conv2d(4, 2, 3)).eval(), images)
+    assert free.merge_obstacle == ""
+    model = nn.Sequential(plain, normed, nn.Conv2d(4, 2, 3)).eval()
+    (held,) = groups(model, images)
+    assert not held.obstacle
+    assert held.merge_obstacle == "1 has weights of its own for each"
+    with pytest.raises(ValueError, match=r"cannot be merged, as 1 has weights of its own for each; fold batch norms first"):
+        merged(model, images, {held.name: np.array([0, 0, 1, 2])})

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from facelab.compression.registry import METHODS
-from facelab.pictures.compression import COSTS, MARKS, SCALES, SYMBOLS, interactive_tradeoff, mark, plot_compression
+from facelab.pictures.compression import COSTS, MARKS, SCALES, SYMBOLS, interactive_bench, interactive_tradeoff, mark, plot_compression
 
 POINTS = pd.DataFrame(
     [
@@ -61,3 +61,18 @@ def test_the_figure_of_the_page(cost):
     assert [trace.x[0] for trace in figure.data] == pytest.approx(list(POINTS[cost] / SCALES[cost]))
     assert figure.data[1].customdata[0][1] == "8 | 4"
     assert (figure.data[1].error_x.array is not None) == (cost == "latency")
+
+
+def test_the_figure_of_the_bench_has_a_menu_for_the_network_and_one_for_the_cost():
+    table = pd.concat([POINTS.assign(base=base, strength=0.5, score=POINTS.score + shift) for base, shift in (("one", 0), ("two", 0.01))])
+    figure = interactive_bench(pd.concat([table, table.iloc[:1].assign(method="L1", score=np.nan)]))
+    assert [trace.name for trace in figure.data] == 2 * list(POINTS.method)
+    assert [trace.visible for trace in figure.data] == [True] * 3 + [False] * 3
+    networks, costs = figure.layout.updatemenus
+    assert [button.label for button in networks.buttons] == ["one", "two"]
+    assert networks.buttons[1].args[0]["visible"] == [False] * 3 + [True] * 3
+    assert [button.label for button in costs.buttons] == list(COSTS.values())
+    for button, cost in zip(costs.buttons, COSTS, strict=True):
+        np.testing.assert_allclose(np.ravel(button.args[0]["x"]), 2 * list(POINTS[cost] / SCALES[cost]))
+        assert button.args[1] == {"xaxis.title.text": COSTS[cost]}
+    assert "8 | 4" in figure.data[0].text[0] and "RED at 0.5: score 0.8" in figure.data[1].text[0]
