@@ -8,7 +8,7 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from facelab.pictures.interactive import new_figure
-from facelab.pictures.style import BLACK, BLUE, GRAY, GREEN, ORANGE, PINK, RED, SKY, Picture, styled
+from facelab.pictures.style import BLACK, BLUE, GRAY, GREEN, ORANGE, PALETTE, PINK, RED, SKY, Picture, new_picture, styled
 
 if TYPE_CHECKING:  # only the page of a report needs it
     from plotly.graph_objects import Figure
@@ -95,6 +95,29 @@ def plot_compression(
     axes.locator_params(nbins=5)
     axes.grid()
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0))
+    return picture
+
+
+@styled
+def plot_tradeoffs(table: pd.DataFrame) -> Picture:
+    """Score against each cost, side by side.
+
+    Args:
+        table: of `compression.bench.evaluate`; networks whose names share what stands before a comma share a colour.
+    """
+    picture, grid = new_picture(11.4, 3.6, 1, len(COSTS), sharey=True)
+    families = list(dict.fromkeys(name.split(",")[0] for name in table.network))
+    for axes, (cost, label) in zip(grid[0], COSTS.items(), strict=True):
+        for number, row in enumerate(table.itertuples()):
+            family, _, rest = row.network.partition(",")
+            color, x = PALETTE[families.index(family) % len(PALETTE)], getattr(row, cost) / SCALES[cost]
+            axes.vlines(x, row.score_low, row.score_high, color=GRAY, lw=0.8)
+            face = color if rest or table.network.str.startswith(f"{family},").sum() == 0 else "white"
+            axes.plot(x, row.score, "oDs^vPXh"[number % 8], color=color, mfc=face, ms=8, label=row.network)
+        axes.set(xlabel=label, xlim=(0, None))
+        axes.grid()
+    grid[0, 0].set_ylabel(f"score, {table.unit.iloc[0]}")
+    grid[0, -1].legend(loc="upper left", bbox_to_anchor=(1.02, 1.0))
     return picture
 
 

@@ -5,7 +5,17 @@ import pandas as pd
 import pytest
 
 from facelab.compression.registry import METHODS
-from facelab.pictures.compression import COSTS, MARKS, SCALES, SYMBOLS, interactive_bench, interactive_tradeoff, mark, plot_compression
+from facelab.pictures.compression import (
+    COSTS,
+    MARKS,
+    SCALES,
+    SYMBOLS,
+    interactive_bench,
+    interactive_tradeoff,
+    mark,
+    plot_compression,
+    plot_tradeoffs,
+)
 
 POINTS = pd.DataFrame(
     [
@@ -75,4 +85,16 @@ def test_the_figure_of_the_bench_has_a_menu_for_the_network_and_one_for_the_cost
     for button, cost in zip(costs.buttons, COSTS, strict=True):
         np.testing.assert_allclose(np.ravel(button.args[0]["x"]), 2 * list(POINTS[cost] / SCALES[cost]))
         assert button.args[1] == {"xaxis.title.text": COSTS[cost]}
-    assert "8 | 4" in figure.data[0].text[0] and "RED at 0.5: score 0.8" in figure.data[1].text[0]
+    assert "8 | 4" in figure.data[0].text[0] and "RED at 0.5: score 0.7" in figure.data[1].text[0]
+
+
+def test_all_costs_side_by_side():
+    table = POINTS.assign(network=["original", "L1", "L1, tuned"])
+    picture = plot_tradeoffs(table)
+    assert [axes.get_xlabel() for axes in picture.axes] == list(COSTS.values())
+    for axes, cost in zip(picture.axes, COSTS, strict=True):
+        drawn = np.array([line.get_xydata()[0] for line in axes.lines])
+        np.testing.assert_allclose(drawn, table[[cost, "score"]] / [SCALES[cost], 1])
+    original, cut, tuned = picture.axes[0].lines
+    assert cut.get_color() == tuned.get_color() != original.get_color()
+    assert cut.get_markerfacecolor() == "white" != tuned.get_markerfacecolor()
