@@ -110,15 +110,22 @@ class SumNet(nn.Module):
 
     def branch_scores(self, images: Float[Tensor, "B C H W"]) -> dict[int, Float[Tensor, "B K H W"]]:
         """What each level adds to z: level (0 is the finest) -> omega_b * upsampled scores."""
-        features = self.encoder(images)
+        return self.votes(self.encoder(images))
+
+    def votes(self, features: Sequence[Float[Tensor, "B _ _ _"]]) -> dict[int, Float[Tensor, "B K H W"]]:
+        """What each level adds to z, from the encoder's features, finest first: level (0 is the finest) -> scores."""
         return {
             int(level): _upsample(weight[:, None, None] * branch(features[int(level)]), 2 ** int(level))
             for (level, branch), weight in zip(self.branches.items(), self.omega, strict=True)
         }
 
+    def score(self, features: Sequence[Float[Tensor, "B _ _ _"]]) -> Float[Tensor, "B K H W"]:
+        """Scores before the softmax over pixels, from the encoder's features, finest first."""
+        return reduce(torch.add, self.votes(features).values())
+
     def forward(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B K H W"]:
         """Scores before the softmax over pixels."""
-        return reduce(torch.add, self.branch_scores(images).values())
+        return self.score(self.encoder(images))
 
 
 class RCN(nn.Module):
@@ -165,7 +172,16 @@ class RCN(nn.Module):
             own: factor per level, finest first, on the level's own features e_b: 0 silences them in a trained network.
             coarse: factor per level, finest first, on the features that arrive from the coarser level.
         """
-        features = self.encoder(images)
+        return self.score(self.encoder(images), own=own, coarse=coarse)
+
+    def score(
+        self,
+        features: Sequence[Float[Tensor, "B _ _ _"]],
+        *,
+        own: Sequence[float] | None = None,
+        coarse: Sequence[float] | None = None,
+    ) -> Float[Tensor, "B K H W"]:
+        """Scores before the softmax over pixels, from the encoder's features, finest first; factors as `forward` takes them."""
         decoded = None
         for level in range(len(features) - 1, -1, -1):
             if decoded is not None:
@@ -176,6 +192,63 @@ class RCN(nn.Module):
                 mine = features[level] if own is None else own[level] * features[level]
                 decoded = self.decoder[str(level)](mine if decoded is None else torch.cat([mine, decoded], dim=1))
         return self.output(decoded)
+
+
+class AlteredLevel(nn.Module):
+    """A level of RCN that hears the coarser one in another way than by concatenation; see `alter_levels`.
+
+    Args:
+        level: the level as RCN built it, whose weights for coarse features see zeros or another face.
+        hearing: "added", "silent" or "shuffled".
+    """
+
+    def __init__(self, level: nn.Module, hearing: str):
+        super().__init__()
+        self.level, self.hearing = level, hearing
+
+    def forward(self, inputs: Float[Tensor, "B _ H W"]) -> Float[Tensor, "B _ H W"]:
+        """Decoded features from the level's own features, concatenated with as many that arrive from below."""
+        own, coarse = inputs.chunk(2, dim=1)
+        if self.hearing == "shuffled":
+            return self.level(torch.cat([own, coarse.roll(1, dims=0)], dim=1))
+        alone = self.level(torch.cat([own, torch.zeros_like(coarse)], dim=1))
+        return alone + coarse if self.hearing == "added" else alone
+
+
+def alter_levels(rcn: RCN, hearing: str) -> RCN:
+    """Changes, in place, how every level but the coarsest hears the one below it: for controls and deliberate faults.
+
+    Args:
+        rcn: whose levels all have the same width.
+        hearing: "added" adds coarse features to the level's output, so that RCN becomes a sum with as many layers as before;
+            "silent" gives zeros; "shuffled" gives the coarse features of another image of the batch.
+
+    Raises:
+        ValueError: another word for `hearing`.
+    """
+    if hearing not in ("added", "silent", "shuffled"):
+        raise ValueError(f"hearing = {hearing!r} is not known; use 'added', 'silent' or 'shuffled'.")
+    for level in list(rcn.decoder)[1:]:
+        rcn.decoder[level] = AlteredLevel(rcn.decoder[level], hearing)
+    return rcn
+
+
+def interaction(network: SumNet | RCN, images: Float[Tensor, "B C H W"], fine: int = 2) -> float:
+    """How much fine and coarse features act together, as a share of how much the scores differ between faces.
+
+    Fine features f and coarse features c of each image and of the next one, in all four combinations, give the scores z(f, c). In a
+    sum z(A,A) + z(B,B) - z(A,B) - z(B,A) is zero at every pixel. Its standard deviation is divided by that of z(A,A) - z(B,B).
+
+    Args:
+        network: with all its levels.
+        images: at least two, 0..1.
+        fine: how many of the finest levels count as fine.
+    """
+    mine = network.encoder(images)
+    other = [feature.roll(1, dims=0) for feature in mine]
+    same, swapped = network.score(mine), network.score(other)
+    crossed = network.score(mine[:fine] + other[fine:]) + network.score(other[:fine] + mine[fine:])
+    return ((same + swapped - crossed).std() / (same - swapped).std()).item()
 
 
 def recombinator_loss(logits: Float[Tensor, "B K S S"], landmarks: Float[Tensor, "B K 2"]) -> Float[Tensor, ""]:

@@ -5,7 +5,7 @@
 
 from facelab.pictures.attributions import Account, show_attribution
 from facelab.pictures.cascade import plot_decisions, show_stages
-from facelab.pictures.curves import plot_bars, plot_cumulative_error, plot_history, plot_masking
+from facelab.pictures.curves import plot_bars, plot_cumulative_error, plot_history
 from facelab.pictures.equivariance import show_arrows
 from facelab.pictures.faces import show_faces, show_truth
 from facelab.pictures.gaze import plot_lost_heads, plot_members, show_gazes
@@ -36,7 +36,6 @@ __all__ = [
     "plot_decisions",
     "plot_history",
     "plot_lost_heads",
-    "plot_masking",
     "plot_matrix",
     "plot_members",
     "plot_ranks",

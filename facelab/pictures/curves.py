@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from facelab.pictures.style import AMOUNT, BLACK, GRAY, PALETTE, Picture, as_array, new_picture, styled
+from facelab.pictures.style import BLACK, PALETTE, Picture, as_array, new_picture, styled
 from facelab.statistics import bootstrap_interval
 
 
@@ -126,45 +126,6 @@ def plot_bars(
     axes.invert_yaxis()
     axes.set_xlim(min(0.0, float(intervals.min())), reach * 1.12)
     axes.set_xlabel(label + ("; black: 95 % interval of the mean" if any(v.size > 1 for v in values) else ""))
-    return picture
-
-
-@styled
-def plot_masking(
-    masks: Any, scores: Mapping[str, Sequence[float]], *, branches: Sequence[str] = (), label: str = "error, %", width: float = 7.0
-) -> Picture:
-    """The branch-masking table: on the left which branches are in use, on the right the score of each row.
-
-    Args:
-        masks: (R,M) of 0 and 1, coarsest branch first.
-        scores: column name (for instance "SumNet, here", "SumNet, paper") -> (R,) scores; NaN where none is known.
-        branches: (M,) names of the branches, coarsest first.
-        label: what the scores are, with their unit.
-        width: inches.
-    """
-    masks = as_array(masks).astype(int)
-    table = np.array([as_array(column).astype(float) for column in scores.values()]).T
-    rows, count = masks.shape
-    branches = branches or [f"branch {i + 1}" for i in range(count)]
-    picture, grid = new_picture(width, 0.34 * rows + 1.35, 1, 2, width_ratios=[count, 1.6 * table.shape[1]])
-    left, right = grid[0]
-    left.imshow(masks, cmap="Greys", vmin=0, vmax=1.7, aspect="auto")
-    for (i, j), used in np.ndenumerate(masks):
-        left.text(j, i, "on" if used else "–", ha="center", va="center", fontsize=8, color="white" if used else GRAY)
-    left.set_title("branches in use")
-    left.set_xticks(range(count), branches, rotation=45, ha="right", rotation_mode="anchor")
-    right.set_title(label)
-    right.set_xticks(range(table.shape[1]), list(scores), rotation=20, ha="right", rotation_mode="anchor")
-    shown = np.log(table)  # errors range over a factor of ten
-    low, high = np.nanmin(shown), np.nanmax(shown)
-    right.imshow(np.ma.masked_invalid(shown), cmap=AMOUNT, aspect="auto")
-    for (i, j), value in np.ndenumerate(table):
-        color = "black" if shown[i, j] > (low + high) / 2 else "white"
-        right.text(j, i, "" if np.isnan(value) else f"{value:.1f}", ha="center", va="center", fontsize=8, color=color)
-    for axes in (left, right):
-        axes.set_yticks([])
-        axes.spines[:].set_visible(False)
-        axes.tick_params(length=0)
     return picture
 
 

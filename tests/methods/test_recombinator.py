@@ -7,7 +7,18 @@ import torch
 import torch.nn.functional as F
 
 from facelab.blocks import argmax_position, count_parameters, matched_width, pixel_index, seeded, spatial_softmax
-from facelab.methods.recombinator import RCN, Denoiser, SumNet, corrupt, denoiser_loss, recombinator_loss, recombine, weight_penalty
+from facelab.methods.recombinator import (
+    RCN,
+    Denoiser,
+    SumNet,
+    alter_levels,
+    corrupt,
+    denoiser_loss,
+    interaction,
+    recombinator_loss,
+    recombine,
+    weight_penalty,
+)
 
 MODELS = [SumNet, RCN]
 
@@ -140,6 +151,49 @@ def test_rcn_own_features_can_be_silenced():
     torch.testing.assert_close(model(images(), own=(1.0,) * 4, coarse=(1.0,) * 4), model(images()))
     blind = model(images(), own=(0.0,) * 4)
     torch.testing.assert_close(blind, model(torch.rand(2, 1, 48, 48), own=(0.0,) * 4))
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_scores_from_features_are_those_of_the_images(model):
+    network = build(model, 5, mask=(1, 0, 1, 1))
+    torch.testing.assert_close(network.score(network.encoder(images())), network(images()))
+
+
+def altered(hearing):
+    return alter_levels(build(RCN, 5, channels=(4, 4, 4)), hearing)
+
+
+def test_rcn_that_adds_is_the_sum_of_its_levels():
+    model = altered("added")
+    total = 0
+    for level, feature in enumerate(model.encoder(images())):
+        layer = model.decoder[str(level)]
+        alone = layer(feature) if level == 2 else layer.level(torch.cat([feature, torch.zeros_like(feature)], dim=1))
+        total = total + F.interpolate(alone, scale_factor=2.0**level)
+    torch.testing.assert_close(model(images()), model.output(total))
+
+
+def test_rcn_that_hears_nothing_is_its_finest_level():
+    model, heard = altered("silent"), build(RCN, 5, channels=(4, 4, 4))
+    torch.testing.assert_close(model(images()), heard(images(), coarse=(0.0, 0.0, 0.0)))
+
+
+def test_rcn_that_hears_another_face_depends_on_the_batch():
+    model, batch = altered("shuffled"), images(3)
+    torch.testing.assert_close(model(batch[:1]), build(RCN, 5, channels=(4, 4, 4))(batch[:1]))  # the only face is its own neighbour
+    assert not torch.allclose(model(batch)[:1], model(batch[:1]))
+
+
+def test_an_unknown_hearing_is_refused():
+    with pytest.raises(ValueError, match="'loud' is not known; use 'added', 'silent' or 'shuffled'"):
+        altered("loud")
+
+
+def test_fine_and_coarse_interact_in_rcn_and_in_no_sum():
+    with torch.no_grad():
+        assert interaction(build(SumNet, 5), images(6)) < 1e-4
+        assert interaction(altered("added"), images(6)) < 1e-4
+        assert interaction(build(RCN, 5), images(6)) > 1e-3
 
 
 def test_coarse_only_sumnet_answers_at_the_centre_of_a_coarse_cell():

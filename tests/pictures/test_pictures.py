@@ -191,12 +191,6 @@ class TestCurves:
         with pytest.raises(ValueError, match=r"A matrix of shape \(.*\) cannot be drawn; give \(R,C\)"):
             pictures.plot_matrix(nothing, rows=[], columns=[])
 
-    def test_masking_table_writes_its_numbers(self):
-        picture = pictures.plot_masking([[1, 0], [1, 1]], {"here": [40.0, 6.0], "paper": [45.4, np.nan]}, branches=["coarse", "fine"])
-        written = [text.get_text() for text in picture.axes[1].texts]
-        assert written == ["40.0", "45.4", "6.0", ""]
-        assert [text.get_text() for text in picture.axes[0].texts] == ["on", "–", "on", "on"]
-
 
 class TestWiring:
     @pytest.mark.parametrize(
