@@ -6,7 +6,7 @@ Source: Arnaud, Dapogny, Bailly, "Tree-gated Deep Mixture-of-Experts For Pose-ro
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -178,9 +178,7 @@ class TreeMoE(nn.Module):
             ValueError: the cascade makes no use of a pose and therefore has no pose network.
         """
         if self.pose_network is None:
-            raise ValueError(
-                "This cascade has no pose network; build it with feature_experts = 2 or more, or with pose_input = True."
-            )
+            raise ValueError("This cascade has no pose network; build it with feature_experts = 2 or more, or with pose_input = True.")
         return self.pose_network(standardise(images))
 
 
@@ -196,7 +194,7 @@ class Informed(nn.Module):
         ValueError: an unknown source.
     """
 
-    def __init__(self, cascade: TreeMoE, source: Literal["own", "true", "another", "none"]):
+    def __init__(self, cascade: TreeMoE, source: str):
         super().__init__()
         if source not in ("own", "true", "another", "none"):
             raise ValueError(f"source = {source!r} is unknown; choose own, true, another or none.")

@@ -6,8 +6,20 @@ from torch import nn
 
 from facelab.blocks import Gate, count_parameters, cut_patches, leaf_probabilities, mix, seeded, standardise
 from facelab.markups import markup
-from facelab.methods.tree_moe import POSE_UNIT, STEP_UNIT, Informed, PoseNetwork, Stage, StageOutput, TreeMoE, alignment_loss, mirrored
-from facelab.methods.tree_moe import of_equal_size, pose_loss, tree_moe_loss
+from facelab.methods.tree_moe import (
+    POSE_UNIT,
+    STEP_UNIT,
+    Informed,
+    PoseNetwork,
+    Stage,
+    StageOutput,
+    TreeMoE,
+    alignment_loss,
+    mirrored,
+    of_equal_size,
+    pose_loss,
+    tree_moe_loss,
+)
 
 SIZE, POINTS = 32, 5
 MEAN = torch.tensor([[10.0, 12.0], [22.0, 12.0], [16.0, 18.0], [12.0, 24.0], [20.0, 24.0]])
