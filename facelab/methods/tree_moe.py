@@ -200,7 +200,7 @@ class Informed(nn.Module):
             raise ValueError(f"source = {source!r} is unknown; choose own, true, another or none.")
         self.cascade, self.source = cascade, source
         if cascade.pose_network is not None:
-            cascade.pose_network.requires_grad_(False)
+            cascade.pose_network.eval().requires_grad_(False)  # `training.fit` leaves such a part as it is
 
     def forward(self, images: Float[Tensor, "B 1 H W"], true_pose: Float[Tensor, "B 3"]) -> list[StageOutput]:
         """One output per stage; the true pose, in degrees, is looked at by the sources "true" and "another" alone."""
