@@ -16,7 +16,7 @@ from facelab.pictures.search_tree import plot_search_tree
 from facelab.pictures.style import Picture
 from facelab.pictures.sweeps import binned_means, plot_against
 from facelab.pictures.trees import plot_routing, plot_tree
-from facelab.pictures.wiring import draw_acdc, draw_decafa, draw_rcn, draw_regressor_ensemble, draw_sumnet
+from facelab.pictures.wiring import draw_acdc, draw_decafa, draw_gated_stage, draw_rcn, draw_regressor_ensemble, draw_sumnet
 
 __all__ = [
     "Account",
@@ -25,6 +25,7 @@ __all__ = [
     "draw_acdc",
     "draw_bit_flips",
     "draw_decafa",
+    "draw_gated_stage",
     "draw_merging",
     "draw_rcn",
     "draw_regressor_ensemble",

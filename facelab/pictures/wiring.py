@@ -211,3 +211,35 @@ def draw_regressor_ensemble(regressors: int = 4) -> Picture:
     step = sheet.box(6.05, 1.6, "step", "maps", 0.75)
     sheet.right(total, step)
     return sheet.picture
+
+
+def draw_gated_stage(feature_experts: int = 3, regressors: int = 3) -> Picture:
+    """A stage of a cascade with two mixtures: the pose weighs the extractors, the features weigh the regressors.
+
+    Args:
+        feature_experts, regressors: how many of each are drawn.
+    """
+    sheet = _Sheet(8.6, 2.9, "The pose says whose features count, the features say whose step counts")
+    middle = 1.6
+    patches = sheet.box(0.65, middle, "patches", "image", 0.85)
+    source = patches
+    for x, word, count, given, letter, kind in (
+        (2.4, "extractor", feature_experts, "pose of the face", "μ", "features"),
+        (5.75, "regressor", regressors, "features", "ν", "maps"),
+    ):
+        total = sheet.node(x + 1.3, middle, "Σ")
+        begin, join = source[0] + source[2] / 2, x + 0.8
+        for y in np.linspace(1.2, 2.5, count):
+            sheet.box(x, y, word, kind, 0.95, 0.32)
+            sheet.line((begin, middle), (x - 0.75, middle), (x - 0.75, y), (x - 0.48, y))
+            sheet.line((x + 0.48, y), (join, y), (x + 1.16, middle + 0.1 * (y - middle)), color=EDGE[kind])
+        tree = sheet.box(x, 0.6, "tree", "scores", 0.7, 0.36)
+        sheet.line((x + 0.35, 0.6), (x + 1.3, 0.6), (x + 1.3, middle - 0.14), color=ORANGE)
+        sheet.say(x + 1.38, 0.95, f"weights {letter}", size=7, color=ORANGE)
+        if given == "features":
+            sheet.line((source[0], middle - 0.21), (source[0], 0.6), (x - 0.35, 0.6))
+        else:
+            sheet.right(sheet.box(0.85, 0.6, given, "image", 1.3, 0.36), tree)
+        source = sheet.box(x + 2.0, middle, "features" if word == "extractor" else "step", kind, 0.75)
+        sheet.right(total, source)
+    return sheet.picture

@@ -5,7 +5,21 @@ import torch
 from torch import nn
 
 from facelab.blocks import Gate, count_parameters, cut_patches, leaf_probabilities, mix, seeded, standardise
-from facelab.methods.tree_moe import POSE_UNIT, STEP_UNIT, Stage, StageOutput, TreeMoE, tree_moe_loss
+from facelab.markups import markup
+from facelab.methods.tree_moe import (
+    POSE_UNIT,
+    STEP_UNIT,
+    Informed,
+    PoseNetwork,
+    Stage,
+    StageOutput,
+    TreeMoE,
+    alignment_loss,
+    mirrored,
+    of_equal_size,
+    pose_loss,
+    tree_moe_loss,
+)
 
 SIZE, POINTS = 32, 5
 MEAN = torch.tensor([[10.0, 12.0], [22.0, 12.0], [16.0, 18.0], [12.0, 24.0], [20.0, 24.0]])
@@ -183,3 +197,59 @@ def test_stages_and_gates_are_those_of_the_library():
     """The gating-tree explorer finds trees by their type."""
     trees = [module for module in build().modules() if isinstance(module, Gate) and module.kind == "tree"]
     assert len(trees) == 4 and all(isinstance(stage, Stage) for stage in build().stages)
+
+
+def test_the_pose_as_plain_input_reaches_the_regressors_and_no_gate():
+    model = build(feature_experts=1, pose_input=True).eval()
+    own, other = model(images(), poses())[0], model(images(), poses().flip(0))[0]
+    assert not torch.equal(own.landmarks, other.landmarks)
+    assert torch.equal(own.regression_weights, other.regression_weights)
+    assert model.estimate_pose(images()).shape == (6, 3)
+
+
+def test_an_informed_cascade_is_told_what_its_source_says():
+    cascade = build().eval()
+    told = {"true": poses(), "another": poses().roll(1, dims=0), "none": 0 * poses(), "own": cascade.estimate_pose(images())}
+    for source, pose in told.items():
+        found = Informed(cascade, source)(images(), poses())[-1]
+        torch.testing.assert_close(found.landmarks, cascade(images(), pose)[-1].landmarks)
+    with pytest.raises(ValueError, match="'nobody' is unknown"):
+        Informed(cascade, "nobody")
+
+
+def test_an_informed_cascade_leaves_its_pose_network_as_it_is():
+    model = Informed(build(), "own")
+    tree_moe_loss(model(images(), poses()), truth()).backward()
+    assert gradient(model.cascade.pose_network) == 0 < gradient(model.cascade.stages)
+
+
+@pytest.mark.parametrize("options", [{}, {"pose_input": True}, {"regression_gate": "mean"}])
+def test_cascades_of_equal_size_differ_by_at_most_two_percent(options):
+    base = {"mean_shape": 8 * torch.rand(19, 2), "size": SIZE, "patch": 8, "code": 6}
+    several = TreeMoE(**base, channels=(4, 6), hidden=16)
+    target = count_parameters(several)
+    one = TreeMoE(**of_equal_size(target, count_parameters(several.stages[0].feature_experts), **base, **options))
+    assert one.stages[0].feature_experts.experts == 1
+    assert count_parameters(one) == pytest.approx(target, rel=0.02)
+
+
+def test_a_mirrored_face_has_its_points_and_pose_mirrored():
+    flip = markup(19).flip
+    faces, pose = torch.rand(40, 1, SIZE, SIZE), 30 * torch.randn(40, 3)
+    points = SIZE * torch.rand(40, 19, 2)
+    found, moved, turned = mirrored(faces, points, pose, flip, torch.Generator().manual_seed(0))
+    same = (found == faces).flatten(1).all(dim=1)
+    assert 0 < same.sum() < 40
+    assert torch.equal(moved[same], points[same]) and torch.equal(turned[same], pose[same])
+    assert torch.equal(found[~same], faces[~same].flip(-1))
+    assert torch.equal(turned[~same], pose[~same] * torch.tensor([-1.0, 1.0, -1.0]))
+    torch.testing.assert_close(moved[~same][..., 0], SIZE - 1 - points[~same][:, flip, 0])
+    assert torch.equal(moved[~same][..., 1], points[~same][:, flip, 1])
+
+
+def test_both_losses_are_finite_and_teach():
+    batch, flip = {"images": images(), "landmarks": truth(), "pose": poses()}, [1, 0, 2, 4, 3]
+    model, network = Informed(build(), "true"), PoseNetwork(SIZE)
+    for module, loss in ((model, alignment_loss(flip)), (network, pose_loss(flip))):
+        loss(module, batch, torch.Generator().manual_seed(0)).backward()
+        assert 0 < gradient(module) < float("inf")

@@ -202,6 +202,7 @@ class TestWiring:
             pictures.draw_acdc(3),
             pictures.draw_decafa(2, (68, 5), "mask"),
             pictures.draw_regressor_ensemble(3),
+            pictures.draw_gated_stage(2, 4),
             pictures.draw_decafa(fusion="none"),
         ],
     )
