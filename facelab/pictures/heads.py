@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
+from facelab.pictures.interactive import new_figure
 from facelab.pictures.style import BLUE, ESTIMATE, RED
 
 if TYPE_CHECKING:
@@ -41,9 +42,7 @@ def interactive_head(
         every: a normal is drawn at one vertex of so many.
         size: pixels a side.
     """
-    import plotly.graph_objects as graph
-
-    figure = graph.Figure()
+    figure = new_figure(size, size, margin={"l": 0, "r": 0, "t": 0, "b": 0}, legend={"x": 0, "y": 1})
     x, y, z = np.round(vertices, 3).T.astype(np.float32)
     i, j, k = triangles.T.astype(np.int16 if len(vertices) < 2**15 else np.int32)
     figure.add_mesh3d(
@@ -78,7 +77,6 @@ def interactive_head(
             "xaxis": hidden, "yaxis": hidden, "zaxis": hidden, "aspectmode": "data", "dragmode": "orbit",
             "camera": {"eye": {"x": 0, "y": 0, "z": 1.6}, "up": {"x": 0, "y": 1, "z": 0}},
         },
-        width=size, height=size, margin={"l": 0, "r": 0, "t": 0, "b": 0}, legend={"x": 0, "y": 1},
     )  # fmt: skip
     return figure
 
