@@ -16,8 +16,8 @@ from facelab.pictures.view import Spot
 
 METRICS = ("cosine", "euclidean")
 SHOWN = 8
-THUMBNAIL, MOST_THUMBNAILS = 48, 1200
-"""Pixels a side of the images under the pointer, and of how many samples at most; a browser draws no picture that is much higher."""
+THUMBNAIL, MOST_THUMBNAILS = 48, 400
+"""Pixels a side of the images under the pointer, and of how many samples at most: they are sent once, the hints at every redraw."""
 NEAR = 0.025
 """How near the pointer has to come to a point of the cloud, as a share of its extent."""
 
@@ -77,15 +77,13 @@ class NeighbourExplorer(Explorer):
         if kinds is not None and len(kinds) != count:
             raise ValueError(f"There are {len(kinds)} labels for {count} images; give one per image.")
         self._spaces, self._planes = spaces, {key: plane_of(rows) for key, rows in spaces.items()}
-        tell = [
-            title if kinds is None else f"{title}: {kind}" for title, kind in zip(titles, titles if kinds is None else kinds, strict=True)
-        ]
+        tell = titles if kinds is None else [f"{title}: {kind}" for title, kind in zip(titles, kinds, strict=True)]
 
         def spots(space: str) -> list[Spot]:
-            plane = self._planes[space][:MOST_THUMBNAILS]
-            x, y = NEAR * np.ptp(self._planes[space], axis=0)
-            places = zip(plane - (x, y), plane + (x, y), tell, strict=False)
-            return [Spot(1, *low, *high, text, image) for image, (low, high, text) in enumerate(places)]
+            plane = self._planes[space]
+            x, y = NEAR * np.ptp(plane, axis=0)
+            places = zip(plane[:MOST_THUMBNAILS].tolist(), tell, strict=False)
+            return [Spot(1, u - x, v - y, u + x, v + y, text, image) for image, ((u, v), text) in enumerate(places)]
 
         def draw(query: int, space: str, metric: str) -> View:
             distances, nearest = self.neighbours(query, space, metric)

@@ -33,7 +33,7 @@ class View:
     """What the pointer finds; nothing that the caption or the controls cannot say as well."""
 
     def hints(self) -> list[tuple]:
-        """The spots as fractions of the drawn picture, (left, top, right, bottom, text), cut at their axes; one with an image has it last."""
+        """The spots as fractions of the drawn picture, (left, top, right, bottom, text[, image]), cut at their axes."""
         width, height = self.picture.canvas.get_width_height()
         found = []
         for spot in self.spots:

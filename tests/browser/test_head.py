@@ -18,7 +18,8 @@ show(interactive_head(*parts, normals=head.normals, pupils=head.pupils, gaze=hea
 EYE = "() => Object.values(document.querySelector('.js-plotly-plot')._fullLayout.scene.camera.eye)"
 # Where a place lies on the screen: the scene is as large as the geometric mean of its ranges and seen through a lens of 45 degrees.
 PLACE = """(name) => {
-    const plot = document.querySelector(".js-plotly-plot"), scene = plot._fullLayout.scene, box = plot.querySelector("canvas").getBoundingClientRect();
+    const plot = document.querySelector(".js-plotly-plot"), scene = plot._fullLayout.scene;
+    const box = plot.querySelector("canvas").getBoundingClientRect();
     const points = plot._fullData.find(trace => trace.name === "landmarks"), i = [...points.text].indexOf(name);
     const ranges = ["xaxis", "yaxis", "zaxis"].map(axis => scene[axis].range);
     const size = Math.cbrt(ranges.reduce((product, [low, high]) => product * (high - low), 1));
