@@ -27,7 +27,7 @@ def interactive_head(
     pupils: Float[np.ndarray, "2 3"],
     gaze: Float[np.ndarray, "3"],
     every: int = 23,
-    size: int = 560,
+    size: int = 520,
 ) -> "Figure":
     """A head seen as its camera saw it, to be turned with the pointer; the pointer on a landmark shows its name and place.
 
