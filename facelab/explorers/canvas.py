@@ -34,7 +34,10 @@ class Canvas(anywidget.AnyWidget):
     pointer = traitlets.Dict().tag(sync=True)
     """{"kind": "click" | "drag", "from": [across, down], "to": [across, down], "count": changes so far}."""
     hints = traitlets.List().tag(sync=True)
-    """[left, top, right, bottom, text] in the same fractions: what to say while the pointer rests there."""
+    """[left, top, right, bottom, text] in the same fractions: what to say while the pointer rests there; a number behind it is the
+    thumbnail to show. Where several with a thumbnail overlap, the one with the nearest middle is meant."""
+    thumbnails = traitlets.Bytes(b"").tag(sync=True)
+    """A PNG of square images one below the other, sent once and shown beside hints."""
 
     _esm = """
     function render({ model, el }) {
@@ -42,7 +45,8 @@ class Canvas(anywidget.AnyWidget):
       image.className = "facelab-picture";
       image.draggable = false;
       Object.assign(image.style, { maxWidth: "100%", touchAction: "none", userSelect: "none", display: "block", background: "white" });
-      let url = null, start = null, moved = false, count = 0;
+      let url = null, start = null, moved = false, count = 0, thumbnails = null;
+      const sheet = () => (thumbnails ??= URL.createObjectURL(new Blob([model.get("thumbnails")], { type: "image/png" })));
       const show = () => {
         const previous = url;
         url = URL.createObjectURL(new Blob([model.get("png")], { type: "image/png" }));
@@ -63,11 +67,23 @@ class Canvas(anywidget.AnyWidget):
       });
       const explain = (event) => {
         const [x, y] = place(event);
-        const found = model.get("hints").find(([left, top, right, bottom]) => left <= x && x <= right && top <= y && y <= bottom);
+        const below = model.get("hints").filter(([left, top, right, bottom]) => left <= x && x <= right && top <= y && y <= bottom);
+        const off = ([left, top, right, bottom]) => Math.hypot((left + right) / 2 - x, (top + bottom) / 2 - y);
+        const found = below[0]?.length > 5 ? below.reduce((best, other) => (off(other) < off(best) ? other : best)) : below[0];
         hint.hidden = !found || start !== null;
         if (hint.hidden) return;
         const box = image.getBoundingClientRect();
         hint.textContent = found[4];
+        if (found.length > 5) {
+          const thumbnail = document.createElement("div");
+          thumbnail.className = "facelab-thumbnail";
+          thumbnail.dataset.image = found[5];
+          Object.assign(thumbnail.style, {
+            width: "96px", height: "96px", marginTop: "4px", backgroundImage: `url(${sheet()})`, backgroundSize: "96px auto",
+            backgroundPosition: `0 ${-96 * found[5]}px`,
+          });
+          hint.append(thumbnail);
+        }
         hint.style.left = x < 0.6 ? `${x * box.width + 14}px` : "auto";  // never over the edge
         hint.style.right = x < 0.6 ? "auto" : `${el.clientWidth - x * box.width + 14}px`;
         hint.style.top = `${y * box.height + 14}px`;
@@ -101,7 +117,7 @@ class Canvas(anywidget.AnyWidget):
       say();
       el.style.position = "relative";
       el.append(image, hint);
-      return () => { if (url) URL.revokeObjectURL(url); };
+      return () => [url, thumbnails].forEach((made) => { if (made) URL.revokeObjectURL(made); });
     }
     export default { render };
     """

@@ -155,7 +155,7 @@ def show_truth(faces: FaceBatch, index: int = 0, *, part_names: Sequence[str] = 
     if faces.landmarks is not None:
         points = faces.landmarks[index]
         seen = faces.visible[index] if faces.visible is not None else np.ones(len(points), dtype=bool)
-        axes = panel(f"{len(points)} landmarks" + ("" if seen.all() else f", {int((~seen).sum())} hidden (open)"))
+        axes = panel(f"{len(points)} landmarks" + ("" if seen.all() else f", {int((~seen).sum())} hidden"))
         draw_face(axes, (image * 0.5 + 110).astype(np.uint8))
         draw_landmarks(axes, points, BLACK, size=0)
         axes.plot(*points[seen].T, "o", markersize=3, color="#0072B2", markeredgewidth=0)

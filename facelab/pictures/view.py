@@ -18,6 +18,8 @@ class Spot:
     right: float
     top: float
     text: str
+    image: int | None = None
+    """Which of the explorer's thumbnails is shown with the text. Of several spots with an image the nearest one is meant."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +32,8 @@ class View:
     spots: Sequence[Spot] = ()
     """What the pointer finds; nothing that the caption or the controls cannot say as well."""
 
-    def hints(self) -> list[tuple[float, float, float, float, str]]:
-        """The spots as fractions of the drawn picture, (left, top, right, bottom, text), cut at their axes."""
+    def hints(self) -> list[tuple]:
+        """The spots as fractions of the drawn picture, (left, top, right, bottom, text[, image]), cut at their axes."""
         width, height = self.picture.canvas.get_width_height()
         found = []
         for spot in self.spots:
@@ -39,7 +41,7 @@ class View:
             corners = axes.transData.transform([(spot.left, spot.bottom), (spot.right, spot.top)])
             (left, low), (right, high) = np.clip(np.sort(corners, axis=0), axes.bbox.min, axes.bbox.max)
             left, top, right, bottom = (round(float(v), 4) for v in (left / width, 1 - high / height, right / width, 1 - low / height))
-            found.append((left, top, right, bottom, spot.text))
+            found.append((left, top, right, bottom, spot.text) + (() if spot.image is None else (spot.image,)))
         return found
 
     def at(self, across: float, down: float) -> tuple[int, float, float] | None:

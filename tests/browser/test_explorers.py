@@ -187,6 +187,34 @@ def test_layer_importance_explorer_lives(lab, server):
     lab.assert_quiet()
 
 
+def test_a_point_of_the_cloud_shows_its_image(lab, server):
+    from playwright.sync_api import expect
+
+    cells = (
+        "import numpy as np\nfrom facelab.explorers import NeighbourExplorer\ngenerator = np.random.default_rng(0)\n"
+        "images, features = generator.random((9, 1, 16, 16)), np.eye(9)[:, :2] * 9 + np.arange(9)[:, None]",
+        "explorer = NeighbourExplorer(features, images, labels=np.arange(9) % 3)\nexplorer",
+    )
+    write_notebook(server.folder / "neighbours.ipynb", cells)
+    lab.open("neighbours.ipynb")
+    lab.run_all()
+    place = lab.scroll_to(1)
+    picture, hint = place.locator("img.facelab-picture"), place.locator(".facelab-hint")
+    expect(picture).to_be_visible()
+    box = picture.bounding_box()
+    for sample in (0, 7):
+        left, top, right, bottom, text, image = lab.ask_kernel(f"explorer.canvas.hints[{sample}]")
+        lab.page.mouse.move(box["x"] + (left + right) / 2 * box["width"], box["y"] + (top + bottom) / 2 * box["height"])
+        expect(hint).to_have_text(text)
+        thumbnail = hint.locator(".facelab-thumbnail")
+        expect(thumbnail).to_have_attribute("data-image", str(image))
+        expect(thumbnail).to_have_css("background-image", re.compile("blob:"))
+    lab.picture("neighbour_hint")
+    lab.page.mouse.move(5, 5)
+    expect(hint).to_be_hidden()
+    lab.assert_quiet()
+
+
 def test_an_error_is_shown_and_passes(lab, server):
     from playwright.sync_api import expect
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from facelab.explorers import CurveExplorer, Explorer, MapExplorer, NeighbourExplorer, View
-from facelab.explorers.neighbours import plane_of
+from facelab.explorers.neighbours import THUMBNAIL, plane_of
 from facelab.explorers.parts import control
 from facelab.pictures.neighbours import ASIDE, GAP, STEP, TILE
 from facelab.pictures.style import new_picture
@@ -124,3 +124,23 @@ def test_what_does_not_fit_is_refused_in_one_sentence(message):
     with pytest.raises(ValueError, match=message) as refusal:
         BAD[message]()
     assert "\n" not in str(refusal.value) and str(refusal.value).endswith(".")
+
+
+def test_the_pointer_on_a_point_finds_its_image():
+    from io import BytesIO
+
+    from PIL import Image
+
+    explorer = neighbours(labels=np.arange(12) % 2)
+    plane, axes = plane_of(FEATURES), explorer.shown.picture.axes[1]
+    width, height = explorer.shown.picture.canvas.get_width_height()
+    hints = explorer.canvas.hints
+    assert [hint[5] for hint in hints] == list(range(12))
+    for sample, (left, top, right, bottom, text, _) in enumerate(hints):
+        across, up = axes.transData.transform(plane[sample]) / (width, height)
+        assert left <= across <= right and top <= 1 - up <= bottom
+        assert text == f"image {sample}: {sample % 2}"
+    sheet = np.asarray(Image.open(BytesIO(explorer.canvas.thumbnails))).astype(float)
+    assert sheet.shape == (12 * THUMBNAIL, THUMBNAIL, 3)
+    means = sheet.reshape(12, -1).mean(axis=1) / 255
+    np.testing.assert_allclose(means, IMAGES.mean(axis=(1, 2, 3)), atol=0.02)
