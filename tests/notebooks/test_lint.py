@@ -18,59 +18,9 @@ SECTIONS = ("problem", "step by step", "train", "look inside", "claim", "explore
 APPENDIX_SECTIONS = ("problem", "step by step", "claim", "exercise", "beyond")  # the others where there is something to show
 LONGEST_CELL = 25
 TEXT_SHARE = (0.4, 0.7)
-OLD = {"decafa", "tree_moe", "attribution", "safer"}
-OLD = {"recombinator", "tree_moe", "attribution", "safer"}
-OLD = {"recombinator", "decafa", "attribution", "safer"}
-OLD = {"recombinator", "decafa", "tree_moe", "safer"}
 TOURS = {"start_here", "worlds"}
-# Older than the rules, and where a rule speaks of methods, tours of none. A test says when one may go; none may be added.
-EXEMPT = {
-    "cells": OLD,
-    "words": OLD,
-    "code_lines": OLD,
-    "cell_lines": OLD,
-    "columns": OLD | TOURS,
-    "comprehensions": {"attribution", "safer"},
-    "columns": OLD,
-    "comprehensions": {"recombinator", "attribution", "safer"},
-    "formatter": {"attribution", "safer"},
-    "comprehensions": {"recombinator", "safer"},
-    "formatter": {"safer"},
-    "seconds": OLD,
-    "memory": {"decafa", "tree_moe"},
-    "memory": {"recombinator", "tree_moe"},
-    "memory": {"recombinator", "decafa"},
-    "result_picture": OLD | TOURS,
-    "equation_first": OLD | TOURS,
-    "imports": OLD | TOURS,
-    "glossary": OLD | TOURS,
-    "train_and_claims": OLD | TOURS,
-    "switches": OLD,
-    "ending": OLD | TOURS,
-    "caveats": OLD | TOURS,
-    "exercises": OLD | TOURS,
-    "sabotage_exercise": {*OLD, "worlds"},
-    "colons": OLD | TOURS,
-    "negations": {*OLD, "worlds"},
-    "reasons": TOURS,
-    "long_sentences": OLD | TOURS,
-    "memory": {"recombinator", "decafa", "tree_moe"},
-    "result_picture": OLD,
-    "equation_first": OLD,
-    "imports": OLD,
-    "glossary": OLD,
-    "train_and_claims": OLD | TOURS,  # tours train nothing
-    "switches": OLD,
-    "ending": OLD,
-    "caveats": OLD,
-    "exercises": OLD,
-    "sabotage_exercise": OLD,
-    "colons": OLD,
-    "negations": OLD,
-    "reasons": {"recombinator"},
-    "long_sentences": OLD,
-    "claims": OLD,
-}
+# Where a rule speaks of methods, tours of none. None may be added.
+EXEMPT = {"train_and_claims": TOURS}  # tours train nothing
 LONGEST_TEST = 55  # minutes of `make test` with the whole course
 everyone = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 methods = pytest.mark.parametrize("path", [path for path in PATHS if path.parent != FOLDER], ids=lambda path: path.stem)
@@ -131,10 +81,9 @@ def test_exemptions_name_rules_and_notebooks_that_there_are():
     assert set().union(*EXEMPT.values()) <= {style.read(path).slug for path in PATHS}
 
 
-def test_the_formatter_wraps_the_notebooks_whose_columns_are_counted():
+def test_the_formatter_wraps_at_the_columns_that_are_counted():
     settings = tomllib.loads((FOLDER / "ruff.toml").read_text(encoding="utf-8"))
-    assert settings["line-length"] == style.COLUMNS
-    assert {name.split("_", 1)[1].removesuffix(".ipynb") for name in settings["format"]["exclude"]} == EXEMPT["columns"]
+    assert settings["line-length"] == style.COLUMNS and "format" not in settings
 
 
 @everyone
