@@ -9,7 +9,7 @@ from facelab.pictures.curves import plot_bars, plot_cumulative_error, plot_histo
 from facelab.pictures.equivariance import show_arrows
 from facelab.pictures.faces import show_faces, show_truth
 from facelab.pictures.gaze import plot_lost_heads, plot_members, show_gazes
-from facelab.pictures.importance import draw_bit_flips, plot_agreement, plot_ranks, plot_sensitivity
+from facelab.pictures.importance import draw_assessment, draw_bit_flips, plot_agreement, plot_ranks, plot_sensitivity
 from facelab.pictures.maps import plot_matrix, show_maps, show_strip
 from facelab.pictures.red import draw_merging, show_kernels
 from facelab.pictures.search_tree import plot_search_tree
@@ -23,6 +23,7 @@ __all__ = [
     "Picture",
     "binned_means",
     "draw_acdc",
+    "draw_assessment",
     "draw_bit_flips",
     "draw_decafa",
     "draw_gated_stage",

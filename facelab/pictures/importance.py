@@ -26,6 +26,47 @@ from facelab.pictures.style import (
 
 
 @styled
+def draw_assessment(
+    falls: Sequence[float], predicted: Sequence[float], *, disturbed: int = 1, family: str = "noise", width: float = 9.0
+) -> Picture:
+    """How a criterion is judged: a layer of a chain is disturbed, the fall of the score is measured, and a guess has to foresee the order.
+
+    Args:
+        falls: (L,) what the score loses when each layer is disturbed.
+        predicted: (L,) what a criterion says about them.
+        disturbed: the layer that is marked, 0..L-1.
+        family: of disturbances, written on the marked layer.
+        width: inches.
+
+    Raises:
+        ValueError: the lists differ in length, or there is no such layer.
+    """
+    count = len(falls)
+    if len(predicted) != count or not 0 <= disturbed < count:
+        raise ValueError(f"{count} falls, {len(predicted)} predictions and layer {disturbed} do not fit; give one of each for every layer.")
+    picture, grid = new_picture(width, 2.5, 1, 3, width_ratios=[1.2, 1, 1])
+    chain = bare(grid[0, 0], "1. disturb one layer")
+    chain.set(xlim=(-0.7, count - 0.3), ylim=(-0.9, 1.3))
+    for layer in range(count):
+        hit = layer == disturbed
+        box = {"boxstyle": "round,pad=0.5", "facecolor": ORANGE if hit else "white", "edgecolor": BLACK}
+        chain.text(layer, 0, f"$W_{{{layer + 1}}}$", ha="center", va="center", bbox=box, fontsize=9)
+        if layer:
+            chain.annotate("", (layer - 0.34, 0), (layer - 0.66, 0), arrowprops={"arrowstyle": "-|>", "color": GRAY})
+    chain.annotate(family, (disturbed, 0.32), (disturbed, 1.0), ha="center", color=RED, arrowprops={"arrowstyle": "-|>", "color": RED})
+    chain.text(disturbed, -0.6, "the others stay", ha="center", fontsize=8, color=GRAY)
+    panels = (("2. measure the fall of the score", falls), ("3. predict it from gradients", predicted))
+    for axes, (title, values) in zip(grid[0, 1:], panels, strict=True):
+        colors = [ORANGE if layer == disturbed else BLUE for layer in range(count)]
+        axes.bar(range(count), values, color=colors, width=0.6)
+        for layer, rank in enumerate(rankdata(-as_array(values)).tolist()):
+            axes.text(layer, values[layer], f"{rank:g}.", ha="center", va="bottom", fontsize=9)
+        axes.set_xticks(range(count), [f"$W_{{{layer + 1}}}$" for layer in range(count)])
+        axes.set(title=title, yticks=[], ylim=(0, 1.2 * max(values)))
+    return picture
+
+
+@styled
 def plot_sensitivity(
     frame: pd.DataFrame, *, units: Mapping[str, str] | None = None, label: str = "drop of the score", width: float = 9.0
 ) -> Picture:

@@ -41,6 +41,19 @@ class TestSensitivity:
             pictures.plot_sensitivity(SENSITIVITY.drop(columns=["drop", "depth"]))
 
 
+class TestAssessment:
+    def test_bars_are_the_falls_and_the_guess_with_their_ranks(self):
+        chain, measured, guessed = pictures.draw_assessment((3, 9, 1), (2, 1, 3)).axes
+        assert any("noise" in text.get_text() for text in chain.texts)
+        assert [bar.get_height() for bar in measured.patches] == [3, 9, 1]
+        assert [text.get_text() for text in measured.texts] == ["2.", "1.", "3."]
+        assert [text.get_text() for text in guessed.texts] == ["2.", "3.", "1."]
+
+    def test_lists_that_do_not_fit_are_refused(self):
+        with pytest.raises(ValueError, match="3 falls, 2 predictions and layer 1 do not fit"):
+            pictures.draw_assessment((3, 9, 1), (2, 1))
+
+
 def test_agreement_shows_points_intervals_and_spearman():
     picture = pictures.plot_agreement(
         {"fisher": FISHER, "depth": DEPTH, "flat": np.ones(6)}, TRUTH, NAMES, low=TRUTH - 0.1, high=TRUTH + 0.1
