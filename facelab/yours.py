@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from facelab.importance.scores import Loader, Score, accuracy, log_likelihood, negative_squared_error, scored
 from facelab.networks.evaluation import evaluating
 
-
 FOLDER = "FACELAB_FOLDER"
 """Environment variable: the folder in which a command was typed, for notebooks run in a folder of their own."""
 TARGETS = ("targets", "target", "labels", "label", "y")

@@ -84,7 +84,9 @@ class TableExplorer(Explorer):
 
 def _control(column: str, values: list) -> ipywidgets.Widget:
     """A slider for numbers, a list for words; greyed where there is nothing to choose."""
-    kind = ipywidgets.SelectionSlider if len(values) > 1 and all(isinstance(value, int | float) for value in values) else ipywidgets.Dropdown
+    kind = (
+        ipywidgets.SelectionSlider if len(values) > 1 and all(isinstance(value, int | float) for value in values) else ipywidgets.Dropdown
+    )
     return kind(options=[(_say(value), value) for value in values], description=column[:16], disabled=len(values) < 2)
 
 

@@ -19,7 +19,8 @@ SHADOWS = {0: 2, 4: 5, 11: 9}
 """Column -> the deciding one that it goes along with."""
 COLUMNS, LIKENESS = 12, 0.9
 NAMES = tuple(
-    f"decides {column}" if column in DECIDING else f"shadow {column}" if column in SHADOWS else f"noise {column}" for column in range(COLUMNS)
+    f"decides {column}" if column in DECIDING else f"shadow {column}" if column in SHADOWS else f"noise {column}"
+    for column in range(COLUMNS)
 )
 CRITICAL, TWINS, DEAD = "stem", ("branches.twin_a", "branches.twin_b"), ("branches.unheard", "gate")
 """Layers through which all goes; of which either can go; and which nobody hears."""

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pandas as pd
-import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize, remove_weight_norm
 
@@ -67,9 +66,7 @@ class Given:
         return sum(len(inputs) for inputs, _ in self.evaluation)
 
 
-def of_files(
-    model: str, data: str, *, samples: int = 200, columns: Sequence[str] = (), seed: int = 0, thorough: bool = False
-) -> Given:
+def of_files(model: str, data: str, *, samples: int = 200, columns: Sequence[str] = (), seed: int = 0, thorough: bool = False) -> Given:
     """What two functions in files of the user give, checked.
 
     Args:

@@ -34,9 +34,7 @@ def save(parts: Sequence[Part], folder: str | Path, title: str) -> tuple[list[Pa
         raise ValueError(f"The parts are called {names}; each needs a name of its own.")
     target.mkdir(parents=True, exist_ok=True)
     writers: dict[str, Callable[[Path], object]] = {
-        f"{part.name}.parquet": lambda path, part=part: part.table.to_parquet(path, index=False)
-        for part in parts
-        if part.table is not None
+        f"{part.name}.parquet": lambda path, part=part: part.table.to_parquet(path, index=False) for part in parts if part.table is not None
     }
     writers[PAGE] = lambda path: path.write_text(page(parts, title), encoding="utf-8")
     replaced = [name for name in writers if (target / name).exists()]

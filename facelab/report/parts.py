@@ -46,7 +46,9 @@ def attributions(given: Given) -> Part:
     table, refused = credits(given)
     best = table[table.method == table.method.iloc[0]]
     strongest = best.groupby("feature", sort=False).credit.apply(lambda credit: credit.abs().mean()).nlargest(3)
-    said = f"By {table.method.iloc[0]}, the largest credit goes to {', '.join(map(str, strongest.index))}, averaged over samples and outputs."
+    said = (
+        f"By {table.method.iloc[0]}, the largest credit goes to {', '.join(map(str, strongest.index))}, averaged over samples and outputs."
+    )
     sentences = [said, *refused]
     explorer = None
     if given.kind == "images":
@@ -149,7 +151,9 @@ def budgets(given: Given, measured: Part, foreseen: Part) -> Part:
     hardest = table[table.use == table.use.iloc[0]]
     hardest = hardest[hardest.budget == hardest.budget.max()].groupby("source", sort=False).measured.first()
     said = f"The largest budget for {table.use.iloc[0]} leaves a score of {hardest.max():.4g} {unit_of(given.reported)} if it is spent "
-    said += f"{'evenly' if hardest.idxmax() == 'uniform' else f'by {_by(hardest.idxmax())}'}, and {hardest.min():.4g} in the worst way tried."
+    said += (
+        f"{'evenly' if hardest.idxmax() == 'uniform' else f'by {_by(hardest.idxmax())}'}, and {hardest.min():.4g} in the worst way tried."
+    )
     explorer = TableExplorer(table, ["source", "use", "budget"], "layer", "amount", note="note", name="Budget explorer")
     _follow_use(explorer, table)
     return Part("budgets", "Budgets, spent by importance", (said, *refused), table, explorer.static(), explorer=explorer)
@@ -167,7 +171,7 @@ def compression(given: Given, methods: Sequence[str] = OWN, steps: int = STEPS) 
             refused.append(f"{method(name).name} does not apply. {cause(error)}")
             continue
         notes = found[0].note.dropna()
-        if (said := notes[notes != ""].drop_duplicates().tolist()):
+        if said := notes[notes != ""].drop_duplicates().tolist():
             refused.append(f"{method(name).name}: {' '.join(said)}")
         if found[0].score.notna().sum() > 1:
             tables.append(found)
@@ -185,7 +189,8 @@ def compression(given: Given, methods: Sequence[str] = OWN, steps: int = STEPS) 
     said = f"None of the smaller networks keeps the score of the original, {table.score.iloc[0]:.4g}, within its interval."
     if len(small):
         best = small.loc[small.bytes.idxmin()]
-        said = f"{best.method} at {best.strength:g} takes {best.bytes / table.bytes.iloc[0]:.0%} of the bytes with a score of {best.score:.4g} "
+        share = best.bytes / table.bytes.iloc[0]
+        said = f"{best.method} at {best.strength:g} takes {share:.0%} of the bytes with a score of {best.score:.4g} "
         said += f"(the original has {table.score.iloc[0]:.4g})."
     return Part("compression", "Compression", (said, *refused), table, explorer.static(), interactive_tradeoff(table, "bytes"), explorer)
 
@@ -262,7 +267,9 @@ def _hover(given: Given, shown: dict[str, np.ndarray], drops: pd.Series, label: 
     figure = new_figure(xaxis_title="rank by the criterion, 1 is the most important", yaxis_title=f"rank by the {label}")
     for name, values in shown.items():
         ranks = pd.Series(values).rank(ascending=False)
-        about = [[text, shapes.get(str(text).split("+")[0], ""), drop, value] for (text, drop), value in zip(drops.items(), values, strict=True)]
+        about = [
+            [text, shapes.get(str(text).split("+")[0], ""), drop, value] for (text, drop), value in zip(drops.items(), values, strict=True)
+        ]
         figure.add_scatter(
             x=ranks, y=measured.to_numpy(), name=name, mode="markers", marker={"size": 11, "opacity": 0.8}, customdata=about,
             hovertemplate="%{customdata[0]}, %{customdata[1]}<br>measured %{customdata[2]:.3g}, rank %{y}<br>"

@@ -1,4 +1,4 @@
-"""Small networks with loaders, as users of a report bring them: one of each kind, trained for a moment where training changes the matter."""
+"""Small networks with loaders, as users of a report bring them: one of each kind, with its own answers as targets."""
 
 from collections.abc import Callable
 
@@ -181,7 +181,7 @@ def build(kind: str) -> nn.Module:
 
 
 def loaders(kind: str) -> tuple[list, list]:
-    """Training and evaluation; the classes are the network's own answers but for a tenth, so that disturbing it costs something."""
+    """Training and evaluation; the classes are the network's own answers, so that disturbing it costs something."""
     generator = torch.Generator().manual_seed(1)
     model, made = build(kind), []
     dtype = next(model.parameters()).dtype
