@@ -20,7 +20,7 @@ def draw_planted_table(columns: int = 12, width: float = 8.5) -> Picture:
     kinds = (
         (f"{quarter} columns decide", GREEN, 5),
         (f"{quarter} shadows of them", PINK, 3),
-        (f"{columns - 2 * quarter} of noise", GRAY, 1),
+        (f"{columns - 2 * quarter} columns of noise", GRAY, 1),
     )
     for text, color, height in kinds:
         _box(axes, 0.1, height, 2.4, text, color)

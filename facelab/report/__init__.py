@@ -4,9 +4,22 @@ Each part of the report is a function that returns a `Part`: a table, pictures a
 none. A network of somebody else may do anything, so that no part lets an error of another through.
 """
 
-from facelab.report.given import Given, check, of_files
+from facelab.report.given import Given, check, of_files, of_network
 from facelab.report.page import save
 from facelab.report.part import Part
 from facelab.report.parts import attributions, budgets, channels, compression, criteria, layers
 
-__all__ = ["Given", "Part", "attributions", "budgets", "channels", "check", "compression", "criteria", "layers", "of_files", "save"]
+__all__ = [
+    "Given",
+    "Part",
+    "attributions",
+    "budgets",
+    "channels",
+    "check",
+    "compression",
+    "criteria",
+    "layers",
+    "of_files",
+    "of_network",
+    "save",
+]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from facelab.explorers.subject import NINTHS
 from facelab.importance.attribution import attribute
-from facelab.importance.attribution.targets import Target, channels_of_inputs
+from facelab.importance.attribution.targets import Target
 from facelab.networks.evaluation import copied
 from facelab.report.given import Given
 from facelab.report.part import cause
@@ -92,11 +92,11 @@ def fields_of(given: Given, sample: Shaped[Tensor, "..."]) -> tuple[Int64[Tensor
     Args:
         sample: one sample, without the axis of samples.
     """
-    axis = _channels(given)
+    axis = given.channels_axis
     shape = [1 if place == axis else side for place, side in enumerate(sample.shape, start=1)]
     if given.kind == "images":
-        rows, columns = (torch.arange(side) * 3 // side for side in shape[-2:])
-        return (rows[:, None] * 3 + columns).view(1, *shape[-2:]), list(NINTHS)
+        rows, columns = (torch.arange(side) * 3 // side for place, side in enumerate(shape, start=1) if place != axis)
+        return (rows[:, None] * 3 + columns).view(shape), list(NINTHS)
     count = int(np.prod(shape))
     fields = torch.arange(count) * min(count, FEATURES) // count
     if given.kind == "table" and len(given.columns) == count <= FEATURES:
@@ -163,16 +163,6 @@ def _absent(given: Given, inputs: Tensor) -> Tensor | float:
     """What stands for "absent": the mean of the training inputs of that shape; token 0; zero where there is no such mean."""
     alike = [x for x, _ in given.training if x.shape[1:] == inputs.shape[1:]]
     return torch.cat(alike).mean(dim=0, keepdim=True) if inputs.is_floating_point() and alike else 0.0
-
-
-def _channels(given: Given) -> int:
-    """The axis of channels, whose credits are added up; 0 for inputs without one, or where it cannot be told."""
-    if given.inputs.ndim < 3:
-        return 0
-    try:
-        return channels_of_inputs(given.model, given.inputs)
-    except ValueError:
-        return 0
 
 
 def _by_feature(given: Given, values: Tensor) -> Float[Tensor, "B F"]:

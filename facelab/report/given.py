@@ -3,11 +3,13 @@
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import pandas as pd
 from torch import Tensor, nn
 from torch.nn.utils import parametrize, remove_weight_norm
 
+from facelab.importance.attribution.targets import channels_of_inputs
 from facelab.importance.scores import Loader, Score, evaluate, unit_of
 from facelab.networks.folding import NORMS, folded
 from facelab.networks.layers import Layer, layers, overlooked
@@ -54,6 +56,14 @@ class Given:
     def inputs(self) -> Tensor:
         """The inputs of the first batch for evaluation."""
         return self.evaluation[0][0]
+
+    @cached_property
+    def channels_axis(self) -> int:
+        """The axis of the inputs that counts channels, whose credits are added up; 0 where there is none or it cannot be told."""
+        try:
+            return channels_of_inputs(self.model, self.inputs) if self.inputs.ndim > 2 else 0
+        except ValueError:
+            return 0
 
     @property
     def unit(self) -> str:

@@ -146,16 +146,18 @@ def budgets(given: Given, measured: Part, foreseen: Part) -> Part:
     if not parts:
         raise ValueError(" ".join(refused))
     table = pd.concat(parts, ignore_index=True)
-    told = "Score {measured:.4g} ({low:.4g} to {high:.4g}) of {samples} samples."
-    table["note"] = [told.format(**row) for row in table[["measured", "low", "high", "samples"]].to_dict("records")]
+    table["spent"] = [
+        f"{budget:.0%} saved" if use == "pruning" else f"{budget:g} bits" for use, budget in table[["use", "budget"]].to_numpy()
+    ]
+    told = "The amount is the share of filters that goes, or the bits that stay. Score {measured:.4g} ({low:.4g} to {high:.4g})."
+    table["note"] = [told.format(**row) for row in table[["measured", "low", "high"]].to_dict("records")]
     hardest = table[table.use == table.use.iloc[0]]
     hardest = hardest[hardest.budget == hardest.budget.max()].groupby("source", sort=False).measured.first()
     said = f"The largest budget for {table.use.iloc[0]} leaves a score of {hardest.max():.4g} {unit_of(given.reported)} if it is spent "
     said += (
         f"{'evenly' if hardest.idxmax() == 'uniform' else f'by {_by(hardest.idxmax())}'}, and {hardest.min():.4g} in the worst way tried."
     )
-    explorer = TableExplorer(table, ["source", "use", "budget"], "layer", "amount", note="note", name="Budget explorer")
-    _follow_use(explorer, table)
+    explorer = TableExplorer(table, ["source", "spent"], "layer", "amount", note="note", page=24, name="Budget explorer")
     return Part("budgets", "Budgets, spent by importance", (said, *refused), table, explorer.static(), explorer=explorer)
 
 
@@ -241,23 +243,6 @@ def _importances(truth: pd.DataFrame, guesses: pd.DataFrame, use: str) -> dict[s
         if criterion in values:
             found[criterion] = {name: float(values.loc[str(name).split("+"), criterion].mean()) for name in drops.index}
     return found  # type: ignore[return-value]
-
-
-def _follow_use(explorer: TableExplorer, table: pd.DataFrame) -> None:
-    """The budgets that there are for the chosen use alone, so that no choice is empty."""
-    use, budget = explorer.controls["use"], explorer.controls["budget"]
-    stops = {name: list(dict.fromkeys(rows.budget)) for name, rows in table.groupby("use", sort=False)}
-
-    def settle() -> None:
-        options = [(f"{stop:.3g}", stop) for stop in stops[use.value]]
-        if list(budget.options) != options:
-            budget.options = options
-
-    explorer.settle = settle  # type: ignore[method-assign]
-    settle()
-    first = stops[use.value]
-    explorer.page = {"source": len(table.source.unique()), "budget": first}
-    explorer.redraw()
 
 
 def _hover(given: Given, shown: dict[str, np.ndarray], drops: pd.Series, label: str):
