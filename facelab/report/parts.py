@@ -1,6 +1,8 @@
 """The parts of a report after its check: attributions, layers, criteria, channels, budgets, compression."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import pandas as pd
@@ -73,9 +75,9 @@ def layers(given: Given) -> Part:
     _need(given.layers, "No layer can be disturbed alone")
     families = BENCHMARK if given.thorough else QUICK
     levels = {family: FAMILIES[family].levels[:: 1 if given.thorough else 2] for family in families}
-    table = measure_layers(
-        given.model, given.evaluation, given.differentiable, families, levels, 3 if given.thorough else 1, given.seed, progress=False
-    )
+    draws = 3 if given.thorough else 1
+    with _overheard() as warned:
+        table = measure_layers(given.model, given.evaluation, given.differentiable, families, levels, draws, given.seed, progress=False)
     means = table.groupby(["family", "layer"], sort=False)["drop"].mean()
     worst = means["noise"].idxmax()
     said = [f"Noise hurts most in {worst}, where the score falls by {means['noise', worst]:.3g} {given.unit} on average."]
@@ -86,7 +88,7 @@ def layers(given: Given) -> Part:
     units = {family: FAMILIES[family].unit for family in families}
     picture = plot_sensitivity(table, units=units, label=f"drop, {given.unit}")
     explorer = TableExplorer(table, ["family", "level"], "layer", "drop", low="low", high="high", unit=given.unit, name="Layer explorer")
-    return Part("layers", "Layers, disturbed one at a time", tuple(said), table, picture, explorer=explorer)
+    return Part("layers", "Layers, disturbed one at a time", (*said, *warned), table, picture, explorer=explorer)
 
 
 @part("criteria", "Criteria beside what was measured")
@@ -96,9 +98,10 @@ def criteria(given: Given, measured: Part) -> Part:
     table, refused = _criteria_table(given)
     found = agreement(table, truth)
     explorer = LayerImportanceExplorer(given.layers, table, truth, title=given.name)
-    explorer.page = {"criterion": 4, "family": 3}
+    explorer.page = {"criterion": list(dict.fromkeys(table.criterion))[:4], "family": 3}
     if found.empty:
-        said = "No criterion can be judged, because no two layers differ in what was measured."
+        said = "No criterion can be judged, because "
+        said += "there is a single layer." if len(given.layers) < 2 else "no two layers differ in what was measured."
         return Part("criteria", "Criteria beside what was measured", (said, *refused), table, explorer=explorer)
     pairs = found.groupby("criterion", sort=False).pairs.mean().sort_values(ascending=False, kind="stable")
     said = f"The criterion {pairs.index[0]} puts {pairs.iloc[0]:.0%} of the pairs of layers in the measured order, {pairs.index[-1]} "
@@ -118,7 +121,8 @@ def channels(given: Given) -> Part:
     _need(given.layers, "There is no layer whose channels could go")
     count = sum(layer.channels for layer in given.layers)
     screened = SCREENED if count > MANY else None
-    table = ablate_channels(given.model, given.evaluation, given.differentiable, screened=screened, progress=False)
+    with _overheard():
+        table = ablate_channels(given.model, given.evaluation, given.differentiable, screened=screened, progress=False)
     worst = table.loc[table["drop"].idxmax()]
     said = f"The dearest channel is number {worst.channel} of {worst.layer}, without which the score falls by {worst['drop']:.3g} "
     said += f"{given.unit}. Of {len(table)} measured, {int((table.low <= 0).sum())} can go without a certain loss."
@@ -135,7 +139,10 @@ def budgets(given: Given, measured: Part, foreseen: Part) -> Part:
     truth, guesses = _table_of(measured), _table_of(foreseen)
     refused, parts = [], []
     for use, amounts in (("pruning", SAVED), ("quantisation", BITS)):
-        importances = _importances(truth, guesses, use)
+        importances = _importances(given, truth, guesses, use)
+        if not importances["measured"]:
+            refused.append("Nothing can be pruned, because the outputs of the only layer are the answer.")
+            continue
         for amount in amounts:
             try:
                 parts.append(
@@ -153,10 +160,12 @@ def budgets(given: Given, measured: Part, foreseen: Part) -> Part:
     table["note"] = [told.format(**row) for row in table[["measured", "low", "high"]].to_dict("records")]
     hardest = table[table.use == table.use.iloc[0]]
     hardest = hardest[hardest.budget == hardest.budget.max()].groupby("source", sort=False).measured.first()
-    said = f"The largest budget for {table.use.iloc[0]} leaves a score of {hardest.max():.4g} {unit_of(given.reported)} if it is spent "
-    said += (
-        f"{'evenly' if hardest.idxmax() == 'uniform' else f'by {_by(hardest.idxmax())}'}, and {hardest.min():.4g} in the worst way tried."
-    )
+    said = f"The largest budget for {table.use.iloc[0]} leaves a score of {hardest.max():.4g} {unit_of(given.reported)} "
+    if hardest.max() == hardest.min():
+        said += "however it is spent."
+    else:
+        best = "evenly" if hardest.idxmax() == "uniform" else f"by {_by(str(hardest.idxmax()))}"
+        said += f"if it is spent {best}, and {hardest.min():.4g} in the worst way tried."
     explorer = TableExplorer(table, ["source", "spent"], "layer", "amount", note="note", page=24, name="Budget explorer")
     return Part("budgets", "Budgets, spent by importance", (said, *refused), table, explorer.static(), explorer=explorer)
 
@@ -197,6 +206,23 @@ def compression(given: Given, methods: Sequence[str] = OWN, steps: int = STEPS) 
     return Part("compression", "Compression", (said, *refused), table, explorer.static(), interactive_tradeoff(table, "bytes"), explorer)
 
 
+@contextmanager
+def _overheard() -> Iterator[list[str]]:
+    """Collects what the sweeps log, for it belongs into the report; what they leave out stands in its check already."""
+    heard: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: heard.append(record.getMessage())  # type: ignore[method-assign]
+    handler.addFilter(lambda record: not record.getMessage().startswith("Not looked at"))
+    logger = logging.getLogger("facelab")
+    propagate, logger.propagate = logger.propagate, False
+    logger.addHandler(handler)
+    try:
+        yield heard
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = propagate
+
+
 def _by(source: str) -> str:
     return "what was measured" if source == "measured" else source
 
@@ -230,13 +256,16 @@ def _criteria_table(given: Given) -> tuple[pd.DataFrame, list[str]]:
     return pd.concat(tables, ignore_index=True), refused
 
 
-def _importances(truth: pd.DataFrame, guesses: pd.DataFrame, use: str) -> dict[str, dict[str, float]]:
+def _importances(given: Given, truth: pd.DataFrame, guesses: pd.DataFrame, use: str) -> dict[str, dict[str, float]]:
     """By the measured drops and by some criteria, for the layers, or sets of tied layers, that were measured in this way.
 
+    The last layer keeps its filters, for they are the answer.
     Importances that bits are given by must not be negative; a layer whose disturbance helped counts as one that costs nothing.
     """
     family = use if use == "pruning" else "noise"
     drops = truth[truth.family == family].groupby("layer", sort=False)["drop"].mean()
+    if use == "pruning":
+        drops = drops[[given.layers[-1].name not in str(name).split("+") for name in drops.index]]
     values = guesses[guesses.kind == "layer"].pivot_table(index="layer", columns="criterion", values="value", sort=False)
     found = {"measured": {name: max(float(drop), 0.0) for name, drop in drops.items()}}
     for criterion in IMPORTANCES:
