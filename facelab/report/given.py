@@ -7,7 +7,7 @@ from functools import cached_property
 
 import pandas as pd
 from torch import Tensor, nn
-from torch.nn.utils import parametrize, remove_weight_norm
+from torch.nn.utils import parametrize, prune, remove_spectral_norm, remove_weight_norm
 
 from facelab.importance.attribution.targets import channels_of_inputs
 from facelab.importance.scores import Loader, Score, evaluate, unit_of
@@ -19,6 +19,8 @@ from facelab.yours import Data, DoesNotFit, fit_together, load_data, load_networ
 Batches = list[tuple[Tensor, Tensor]]
 ROWS = 64
 """Samples of a batch at most."""
+OLDER = {"weight_g": remove_weight_norm, "weight_mask": prune.remove, "weight_u": remove_spectral_norm}
+"""A tensor by which torch's older ways to make a weight are known, and what makes it a plain one again."""
 
 
 @dataclass(frozen=True)
@@ -156,8 +158,8 @@ def _plain(model: nn.Module, notes: list[str]) -> nn.Module:
             for tensor in list(module.parametrizations):  # type: ignore[arg-type]
                 parametrize.remove_parametrizations(module, tensor)  # which keeps the value
             written.append(name)
-        elif hasattr(module, "weight_g"):
-            remove_weight_norm(module)
+        elif remove := next((how for sign, how in OLDER.items() if sign in {**module._parameters, **module._buffers}), None):
+            remove(module, "weight")
             written.append(name)
     if written:
         some = ", ".join(written[:3]) + (" and others" if len(written) > 3 else "")

@@ -51,6 +51,8 @@ def attributions(given: Given) -> Part:
     said = (
         f"By {table.method.iloc[0]}, the largest credit goes to {', '.join(map(str, strongest.index))}, averaged over samples and outputs."
     )
+    if strongest.max() == 0:
+        said = "No feature gets any credit, because the answers are the same whatever the inputs are."
     sentences = [said, *refused]
     explorer = None
     if given.kind == "images":
@@ -143,13 +145,13 @@ def budgets(given: Given, measured: Part, foreseen: Part) -> Part:
         if not importances["measured"]:
             refused.append("Nothing can be pruned, because the outputs of the only layer are the answer.")
             continue
+        failed: dict[str, list[str]] = {}
         for amount in amounts:
             try:
-                parts.append(
-                    spend(use, given.model, given.evaluation, given.reported, importances, [amount], sensitivity=None, seed=given.seed)
-                )
+                parts.append(spend(use, given.model, given.evaluation, given.reported, importances, [amount], seed=given.seed))
             except Exception as error:
-                refused.append(f"The budget of {amount:g} for {use} cannot be spent. {cause(error)}")
+                failed.setdefault(cause(error), []).append(f"{amount:g}")
+        refused += [f"For {use} the budget of {' or '.join(spent)} cannot be spent. {why}" for why, spent in failed.items()]
     if not parts:
         raise ValueError(" ".join(refused))
     table = pd.concat(parts, ignore_index=True)
