@@ -66,21 +66,22 @@ def chosen_samples(given: Given) -> tuple[Tensor, Tensor, list[str]]:
     return inputs[picked], targets[picked], names
 
 
-def outputs_of(outputs: Tensor) -> dict[str, Target]:
+def outputs_of(outputs: Tensor, targets: Tensor) -> dict[str, Target]:
     """What can be explained: each of the first columns, or the mean over places of each channel; of one number, itself."""
+    what = "number" if targets.is_floating_point() else "class"
     if outputs.ndim == 1:
-        return {"output": lambda found: found}
+        return {"the only one": lambda found: found}
     if outputs.ndim == 2:
         often = outputs.argmax(dim=1).mode().values.item()
         columns = sorted(range(outputs.shape[1]), key=lambda column: (column >= OUTPUTS, column))[:OUTPUTS]
         if often not in columns:
             columns[-1] = often
-        return {f"output {column}": column for column in columns}
+        return {f"{what} {column}": column for column in columns}
 
     def mean_of(channel: int) -> Callable[[Tensor], Tensor]:
         return lambda found: found[:, channel].flatten(1).mean(dim=1) if found.ndim > 2 else found[:, channel]
 
-    return {f"mean of {channel}": mean_of(channel) for channel in range(min(OUTPUTS, outputs.shape[1]))}
+    return {f"mean of {what} {channel}": mean_of(channel) for channel in range(min(OUTPUTS, outputs.shape[1]))}
 
 
 def fields_of(given: Given, sample: Shaped[Tensor, "..."]) -> tuple[Int64[Tensor, "..."], list[str]]:
@@ -124,7 +125,7 @@ def credits(given: Given) -> tuple[pd.DataFrame, list[str]]:
     values = _by_feature(given, inputs.double()) / _by_feature(given, torch.ones_like(inputs, dtype=torch.double))
     for method in METHODS:
         try:
-            credit = {name: _credit(given, inputs, target, method) for name, target in outputs_of(found).items()}
+            credit = {name: _credit(given, inputs, target, method) for name, target in outputs_of(found, targets).items()}
         except Exception as error:  # of any kind, for the network is any network
             refused.append(f"{method.capitalize()} does not apply. {cause(error)}")
             continue

@@ -24,6 +24,9 @@ SHOWN = 8
 class Sentence(str):
     """Words that a notebook shows as they are, where there is nothing else to show."""
 
+    def __repr__(self) -> str:
+        return str(self)
+
     def _repr_html_(self) -> str:
         return f"<p>{html.escape(self)}</p>"
 

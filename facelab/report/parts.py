@@ -57,9 +57,9 @@ def attributions(given: Given) -> Part:
     explorer = None
     if given.kind == "images":
         try:
-            inputs, _, names = chosen_samples(given)
+            inputs, targets, names = chosen_samples(given)
             with torch.no_grad():
-                outputs = outputs_of(given.model(inputs.clone()))
+                outputs = outputs_of(given.model(inputs.clone()), targets)
             explorer = AttributionExplorer(given.model, inputs, outputs, names=names)
             explorer.page = {"image": min(4, len(names)), "output": min(3, len(outputs))}
         except Exception as error:
