@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from facelab.report.part import SHOWN, Part
+from facelab.report.part import SHOWN, Part, image_of
 from facelab.yours import from_the_users_folder
 
 PAGE = "report.html"
@@ -54,10 +54,10 @@ def page(parts: Sequence[Part], title: str) -> str:
     sections, plots = [], 0
     for part in parts:
         shown = [f'<h2 id="{part.name}">{html.escape(part.title)}</h2>', f"<p>{html.escape(part.text)}</p>"]
+        if part.picture is not None:
+            shown.append(image_of(part.picture, part.title))
         if part.explorer is not None:
             shown.append(_frame(part))
-        if part.picture is not None and part.figure is None and part.explorer is None:
-            shown.append(_image(part))
         if part.figure is not None:
             # The library is inlined once, before the first plot.
             shown.append(part.figure.to_html(full_html=False, include_plotlyjs=plots == 0, div_id=f"plot-{part.name}"))
@@ -65,7 +65,8 @@ def page(parts: Sequence[Part], title: str) -> str:
         if part.table is not None:
             rows = part.table.head(20 * SHOWN).to_html(index=False, border=0, float_format="{:.4g}".format, na_rep="-")
             kept = f"all of it in {part.name}.parquet" if len(part.table) > 20 * SHOWN else f"also in {part.name}.parquet"
-            shown.append(f"<details><summary>Table, {len(part.table)} rows ({kept})</summary>{rows}</details>")
+            opened = " open" if len(part.table) <= SHOWN else ""
+            shown.append(f"<details{opened}><summary>Table, {len(part.table)} rows ({kept})</summary>{rows}</details>")
         sections.append("\n".join(shown))
     body = f"<h1>{html.escape(title)}</h1><ul>{contents}</ul>" + "\n".join(sections)
     return _PAGE.replace("TITLE", html.escape(title)).replace("BODY", body)
@@ -76,24 +77,18 @@ def _frame(part: Part) -> str:
     assert part.explorer is not None
     with tempfile.TemporaryDirectory() as folder:
         text = part.explorer.save_page(Path(folder) / "page.html").read_text(encoding="utf-8")
-    return f'<iframe title="{html.escape(part.explorer.name)}" srcdoc="{html.escape(text)}" loading="lazy"></iframe>'
+    return f'<iframe title="{html.escape(part.explorer.name)}" srcdoc="{html.escape(text)}" onload="{_GROW}"></iframe>'
 
 
-def _image(part: Part) -> str:
-    import base64
-
-    assert part.picture is not None
-    png = base64.b64encode(part.picture.png(110)).decode()
-    return f'<img alt="{html.escape(part.title)}" src="data:image/png;base64,{png}">'
-
-
+# A frame is as high as what it shows, which differs from view to view.
+_GROW = "const f=this,b=f.contentDocument.body;new ResizeObserver(()=>{f.style.height=b.scrollHeight+60+'px'}).observe(b)"
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>TITLE</title>
 <style>
 body { font: 14px/1.45 "DejaVu Sans", system-ui, sans-serif; margin: 1.5em auto; padding: 0 1em;
        max-width: 1180px; color: #222222; background: white }
 table { border-collapse: collapse; margin: .8em 0 } td, th { padding: .2em .8em; text-align: left; border-bottom: 1px solid #dddddd }
-iframe { width: 100%; height: 760px; border: 1px solid #dddddd } img { max-width: 100% }
+iframe { width: 100%; height: 600px; border: 1px solid #dddddd } img { max-width: 100% }
 details { overflow-x: auto } summary { cursor: pointer; margin: .6em 0 }
 </style></head><body>
 BODY

@@ -40,7 +40,7 @@ class Part:
         title: for people.
         sentences: what was found, or why nothing was.
         table: a row per figure, None where there is none.
-        picture: of the table; without one, the explorer's.
+        picture: of the whole table, where the explorer shows a part of it at a time.
         figure: a plotly figure that answers to the pointer.
         explorer: to play with.
     """
@@ -77,14 +77,19 @@ class Part:
 
     def _repr_html_(self) -> str:
         shown = [f"<p><b>{html.escape(self.title)}.</b> {html.escape(self.text)}</p>"]
-        if self.picture is not None:
-            png = base64.b64encode(self.picture.png(96)).decode()
-            shown.append(f'<img alt="{html.escape(self.title)}" src="data:image/png;base64,{png}">')
+        picture = self.picture or self.static()
+        if isinstance(picture, Picture):
+            shown.append(image_of(picture, self.title))
         if self.table is not None:
             shown.append(self.table.head(SHOWN).to_html(index=False, border=0, float_format="{:.4g}".format, na_rep="-"))
             if len(self.table) > SHOWN:
                 shown.append(f"<p>The first {SHOWN} of {len(self.table)} rows.</p>")
         return "\n".join(shown)
+
+
+def image_of(picture: Picture, title: str) -> str:
+    """A picture as html that needs no file."""
+    return f'<img alt="{html.escape(title)}" src="data:image/png;base64,{base64.b64encode(picture.png(96)).decode()}">'
 
 
 def cause(error: Exception) -> str:

@@ -67,8 +67,8 @@ def attributions(given: Given) -> Part:
     if explorer is None:
         by = ["sample", "output", "method"]
         bars = TableExplorer(table, by, "feature", "credit", note="note", unit="output", name="Attribution explorer")
-        return Part(name, title, tuple(sentences), table, bars.static(), explorer=bars)
-    return Part(name, title, tuple(sentences), table, explorer.static(), explorer=explorer)
+        return Part(name, title, tuple(sentences), table, explorer=bars)
+    return Part(name, title, tuple(sentences), table, explorer=explorer)
 
 
 @part("layers", "Layers, disturbed one at a time")
@@ -132,7 +132,7 @@ def channels(given: Given) -> Part:
         said += f" There are {count} channels, so that those were measured which promised to matter."
     shown = table.assign(bar=[f"channel {channel}" for channel in table.channel])
     explorer = TableExplorer(shown, ["layer"], "bar", "drop", low="low", high="high", unit=given.unit, name="Channel explorer")
-    return Part("channels", "Channels, removed one at a time", (said,), table, explorer.static(), explorer=explorer)
+    return Part("channels", "Channels, removed one at a time", (said,), table, explorer=explorer)
 
 
 @part("budgets", "Budgets, spent by importance")
@@ -169,7 +169,7 @@ def budgets(given: Given, measured: Part, foreseen: Part) -> Part:
         best = "evenly" if hardest.idxmax() == "uniform" else f"by {_by(str(hardest.idxmax()))}"
         said += f"if it is spent {best}, and {hardest.min():.4g} in the worst way tried."
     explorer = TableExplorer(table, ["source", "spent"], "layer", "amount", note="note", page=24, name="Budget explorer")
-    return Part("budgets", "Budgets, spent by importance", (said, *refused), table, explorer.static(), explorer=explorer)
+    return Part("budgets", "Budgets, spent by importance", (said, *refused), table, explorer=explorer)
 
 
 @part("compression", "Compression")
@@ -205,7 +205,7 @@ def compression(given: Given, methods: Sequence[str] = OWN, steps: int = STEPS) 
         share = best.bytes / table.bytes.iloc[0]
         said = f"{best.method} at {best.strength:g} takes {share:.0%} of the bytes with a score of {best.score:.4g} "
         said += f"(the original has {table.score.iloc[0]:.4g})."
-    return Part("compression", "Compression", (said, *refused), table, explorer.static(), interactive_tradeoff(table, "bytes"), explorer)
+    return Part("compression", "Compression", (said, *refused), table, None, interactive_tradeoff(table, "bytes"), explorer)
 
 
 @contextmanager
@@ -277,17 +277,21 @@ def _importances(given: Given, truth: pd.DataFrame, guesses: pd.DataFrame, use: 
 
 
 def _hover(given: Given, shown: dict[str, np.ndarray], drops: pd.Series, label: str):
-    """Each criterion's rank of the layers against the measured rank; the pointer says the layer, its shape and both figures."""
+    """Each criterion's rank of the layers against the measured rank; the pointer says the layer, its shape and both figures.
+
+    Where several criteria agree, their rings lie around each other.
+    """
     shapes = {layer.name: layer.shape_text for layer in given.layers}
     measured = drops.rank(ascending=False)
     figure = new_figure(xaxis_title="rank by the criterion, 1 is the most important", yaxis_title=f"rank by the {label}")
-    for name, values in shown.items():
+    for place, (name, values) in enumerate(shown.items()):
         ranks = pd.Series(values).rank(ascending=False)
         about = [
             [text, shapes.get(str(text).split("+")[0], ""), drop, value] for (text, drop), value in zip(drops.items(), values, strict=True)
         ]
+        ring = {"size": 9 + 6 * place, "symbol": "circle-open", "line": {"width": 2}}
         figure.add_scatter(
-            x=ranks, y=measured.to_numpy(), name=name, mode="markers", marker={"size": 11, "opacity": 0.8}, customdata=about,
+            x=ranks, y=measured.to_numpy(), name=name, mode="markers", marker=ring, customdata=about,
             hovertemplate="%{customdata[0]}, %{customdata[1]}<br>measured %{customdata[2]:.3g}, rank %{y}<br>"
             "criterion %{customdata[3]:.3g}, rank %{x}<extra>" + name + "</extra>",
         )  # fmt: skip
