@@ -2,12 +2,14 @@
 
 `load_network("path/to/file.py:build")` calls `build()`, which returns a `torch.nn.Module`; `load_data("path/to/file.py:loaders")`
 calls `loaders()`, which returns `(training, evaluation)` or one loader, and optionally a score after them:
-`(training, evaluation, score)`. A loader is anything that can be walked through again and again and gives `(inputs, targets)`.
+`(training, evaluation, score)`. A loader is anything that can be walked through again and again and gives `(inputs, targets)`, or
+dictionaries of which one entry is called "targets" or "labels".
 """
 
 import importlib.util
+import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,11 @@ from torch import Tensor, nn
 
 from facelab.importance.scores import Loader, Score, accuracy, log_likelihood, negative_squared_error, scored
 from facelab.networks.evaluation import evaluating
+
+FOLDER = "FACELAB_FOLDER"
+"""Environment variable: the folder in which a command was typed, for notebooks run in a folder of their own."""
+TARGETS = ("targets", "target", "labels", "label", "y")
+"""What the targets are called in a batch that is a dictionary."""
 
 
 class DoesNotFit(ValueError):
@@ -40,6 +47,11 @@ class Data:
     separate: bool
 
 
+def from_the_users_folder(path: str | Path) -> Path:
+    """A path as the user means it: seen from the folder in which the command was typed, or from the present one."""
+    return (Path(os.environ.get(FOLDER, ".")) / Path(path).expanduser()).resolve()
+
+
 def load(spec: str) -> Callable:
     """The function that "path/to/file.py:function" names.
 
@@ -49,9 +61,9 @@ def load(spec: str) -> Callable:
     file, separator, name = spec.rpartition(":")
     if not separator or not file or not name:
         raise DoesNotFit(f'"{spec}" names no function; write path/to/file.py:function.')
-    path = Path(file).expanduser().resolve()
+    path = from_the_users_folder(file)
     if not path.is_file():
-        raise DoesNotFit(f'There is no file "{path}"; give the path as seen from {Path.cwd()}, or an absolute one.')
+        raise DoesNotFit(f'There is no file "{path}"; give the path as seen from {from_the_users_folder(".")}, or an absolute one.')
     module_name = f"facelab_own_{path.stem}"
     loader = importlib.util.spec_from_file_location(module_name, path)
     if loader is None or loader.loader is None:
@@ -107,7 +119,7 @@ def load_data(spec: str) -> Data:
     """
     given = _call(spec)
     # A list of batches is one loader; a tuple of two or three is (training, evaluation[, score]).
-    parts = list(given) if isinstance(given, tuple) else [given]
+    parts = [of_pairs(part) for part in given] if isinstance(given, tuple) else [of_pairs(given)]
     score = parts.pop() if len(parts) == 3 else None
     if len(parts) not in (1, 2) or (score is not None and not callable(score)):
         raise DoesNotFit(
@@ -116,6 +128,36 @@ def load_data(spec: str) -> Data:
     for name, loader in zip(("training", "evaluation"), parts, strict=False):
         _check_loader(loader, f"The {name} loader of {spec}")
     return Data(parts[0], parts[-1], score, separate=len(parts) == 2 and parts[0] is not parts[1])
+
+
+class Pairs:
+    """A loader of dictionaries as one of pairs (inputs, targets)."""
+
+    def __init__(self, loader: Any, inputs: str, targets: str):
+        self.loader, self.inputs, self.targets = loader, inputs, targets
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for batch in self.loader:
+            yield batch[self.inputs], batch[self.targets]
+
+
+def of_pairs(loader: Any) -> Any:
+    """A loader of dictionaries with two entries as one of pairs; anything else as it is.
+
+    Raises:
+        DoesNotFit: dictionaries of which it is not plain what are the inputs.
+    """
+    if not hasattr(loader, "__iter__") or isinstance(loader, Iterator):
+        return loader
+    batch = next(iter(loader), None)
+    if not isinstance(batch, Mapping):
+        return loader
+    targets = [key for key in batch if key in TARGETS]
+    inputs = [key for key in batch if key not in TARGETS]
+    if len(targets) != 1 or len(inputs) != 1:
+        allowed = f"two entries, one of them called one of {', '.join(TARGETS)}"
+        raise DoesNotFit(f"A loader gives dictionaries with {', '.join(map(str, batch))}; a batch must have {allowed}.")
+    return Pairs(loader, inputs[0], targets[0])
 
 
 def _check_loader(loader: Any, name: str) -> None:

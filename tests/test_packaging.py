@@ -21,7 +21,7 @@ FLOORS = [
     {"claims", "lesson", "pictures"},
     {"trials", "compression"},
     {"explorers", "zoo", "yours"},
-    {"recipes"},
+    {"recipes", "report"},
     {"course"},
     {"cli"},
 ]

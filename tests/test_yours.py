@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from facelab.importance.scores import accuracy, log_likelihood, negative_squared_error
-from facelab.yours import Data, DoesNotFit, fit_together, load_data, load_network
+from facelab.yours import FOLDER, Data, DoesNotFit, fit_together, load_data, load_network
 
 GOOD = """
     import torch
@@ -139,3 +139,28 @@ def test_a_score_that_does_not_fit():
     loader = [(X, CLASSES)]
     with pytest.raises(DoesNotFit, match="does not fit outputs"):
         fit_together(nn.Linear(3, 2), Data(loader, loader, lambda outputs, targets: outputs, False))
+
+
+def test_paths_are_those_of_the_folder_where_the_command_was_typed(written, tmp_path, monkeypatch):
+    written(GOOD)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with pytest.raises(DoesNotFit, match="There is no file"):
+        load_network("mine.py:build")
+    monkeypatch.setenv(FOLDER, str(tmp_path))
+    assert not load_network("mine.py:build").training
+
+
+def test_batches_that_are_dictionaries_become_pairs(written):
+    text = """
+        import torch
+        def loaders():
+            return [{"pixels": torch.rand(2, 4), "labels": torch.zeros(2, dtype=torch.long)}] * 2
+        def unclear():
+            return [{"ids": torch.rand(2, 4), "mask": torch.rand(2, 4), "labels": torch.zeros(2)}]
+    """
+    path = written(text)
+    batches = list(load_data(f"{path}:loaders").training)
+    assert [part.shape for part in batches[0]] == [(2, 4), (2,)] and len(batches) == 2
+    with pytest.raises(DoesNotFit, match="dictionaries with ids, mask, labels"):
+        load_data(f"{path}:unclear")

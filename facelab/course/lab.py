@@ -22,6 +22,7 @@ def serve(start: Path, root: Path, arguments: list[str]) -> None:
     from jupyterlab.labapp import LabApp
     from traitlets.config import Config
 
+    os.environ["FACELAB_FOLDER"] = str(Path.cwd())  # for the kernels: paths of a user are meant as seen from here
     server = LabApp.initialize_server([str(start), *arguments], config=Config(ServerApp={"root_dir": str(root), **settings()}))
     # In a terminal JupyterLab asks back before it stops; elsewhere it would leave its kernels behind.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:

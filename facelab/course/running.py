@@ -424,6 +424,7 @@ def copy_name(notebook: Notebook, parameters: dict[str, Any]) -> Path:
 
 def _kernel_environment(parameters: dict[str, Any], extra: dict[str, str]) -> dict[str, str]:
     environment = dict(os.environ)
+    environment["FACELAB_FOLDER"] = str(Path.cwd())  # paths in parameters are meant as seen from here, see `facelab.yours`
     if parameters.get("preset", "quick") == "quick":
         # The same figures on every run of a machine: sums over threads depend on how many there are.
         environment.setdefault("OMP_NUM_THREADS", "1")

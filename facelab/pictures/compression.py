@@ -89,7 +89,7 @@ def plot_compression(
         row = points.iloc[chosen]
         axes.plot(row[cost] / scale, row.score, "o", ms=17, mfc="none", mec=BLACK, mew=1.5)
     low, high = points.score_low.min(), points.score_high.max()
-    right, room = float(points["latency_high" if cost == "latency" else cost].max()) / scale, 0.04 * (high - low)
+    right, room = float(points["latency_high" if cost == "latency" else cost].max()) / scale, 0.04 * (high - low) or 0.04
     axes.set(xlabel=COSTS[cost], xlim=(0, 1.05 * right), ylim=(low - room, high + room), ylabel=f"score, {unit}")
     axes.set_title("score against cost", y=1.01)
     axes.locator_params(nbins=5)

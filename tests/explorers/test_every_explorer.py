@@ -166,6 +166,14 @@ def compression():
     return explorers.CompressionExplorer(*map(pd.DataFrame, (rows, layers, weights)))
 
 
+def table():
+    rows = itertools.product(("noise", "pruning"), (0.25, 1.0, 2.0), (f"branches.{number}.attention.projection" for number in range(30)))
+    frame = pd.DataFrame(rows, columns=["family", "level", "layer"])
+    frame["drop"] = np.random.default_rng(0).normal(size=len(frame)) * frame.level
+    frame = frame.assign(low=frame["drop"] - 0.1, high=frame["drop"] + 0.1, note="Measured on 40 samples.")
+    return explorers.TableExplorer(frame, ["family", "level"], "layer", "drop", low="low", high="high", note="note", unit="nats")
+
+
 BUILDERS = {
     "compression": compression,
     "attention": attention,
@@ -187,6 +195,7 @@ BUILDERS = {
     "neuron path": neuron_path,
     "curves": curves,
     "splitting": splitting,
+    "table": table,
 }
 built = lru_cache(lambda name: BUILDERS[name]())
 

@@ -16,6 +16,11 @@ FOLDER = running.NOTEBOOKS
 PATHS = sorted(path for path in FOLDER.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)
 SECTIONS = ("problem", "step by step", "train", "look inside", "claim", "explore", "exercise", "beyond")
 APPENDIX_SECTIONS = ("problem", "step by step", "claim", "exercise", "beyond")  # the others where there is something to show
+# A tool examines what it is given, part by part, and makes its claims about what its own example plants.
+TOOL_SECTIONS = (
+    *("problem", "step by step", "check", "attributions", "layers", "channels", "budgets", "compression", "report", "claim", "exercise"),
+    "beyond",
+)
 LONGEST_CELL = 25
 TEXT_SHARE = (0.4, 0.7)
 TOURS = {"start_here", "worlds"}
@@ -39,6 +44,10 @@ def code_cells(path):
 
 def code_lines(cell):
     return sum(bool(line.strip()) for line in cell["source"].splitlines())
+
+
+def is_tool(path):
+    return load(path)["metadata"]["facelab"].get("tool", False)
 
 
 def headings(path):
@@ -151,7 +160,7 @@ def test_it_names_its_paper_and_at_least_two_sabotages_an_appendix_one(path):
 @methods
 def test_sections_come_in_the_order_of_the_anatomy(path):
     found = headings(path)
-    sections = APPENDIX_SECTIONS if running.read(path).appendix else SECTIONS
+    sections = TOOL_SECTIONS if is_tool(path) else APPENDIX_SECTIONS if running.read(path).appendix else SECTIONS
     places = [next((i for i, heading in enumerate(found) if section in heading), None) for section in sections]
     missing = [section for section, place in zip(sections, places, strict=True) if place is None]
     assert not missing, f"sections missing: {missing}; there are {found}"
@@ -171,7 +180,7 @@ def test_it_checks_itself_and_ends_by_requiring_its_claims(path):
     sources = "\n".join(cell["source"] for cell in cells)
     helpers = ("show_source(", "assert_close(", "claim(", "record(", "check_answer(")
     if not running.read(path).appendix:  # whose explorer and comparison are those of its notebook
-        helpers += ("compare_with_paper(", ".static(")
+        helpers += (".static(",) if is_tool(path) else (".static(", "compare_with_paper(")
     for helper in helpers:
         assert helper in sources, f"{helper}...) is never called"
     assert "require(" in cells[-1]["source"]

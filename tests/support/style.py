@@ -304,10 +304,10 @@ def glossary(lesson: Lesson) -> list[Break]:
 
 
 def train_and_claims(lesson: Lesson) -> list[Break]:
-    """At most 14 cells in the sections Train and Claims together; an appendix may go without training."""
+    """At most 14 cells in the sections Train and Claims together; an appendix or a tool may go without training."""
     parts = {word: lesson.section(word) for word in ("train", "claim")}
-    appendix = re.match(r"\d\d[a-z]_", lesson.path.name)
-    missing = [word for word, part in parts.items() if not part and not (appendix and word == "train")]
+    free = lesson.metadata.get("tool") or re.match(r"\d\d[a-z]_", lesson.path.name)
+    missing = [word for word, part in parts.items() if not part and not (free and word == "train")]
     if missing:
         return [Break(None, f"no heading with the word {word!r}, 1 is asked for; add the section.") for word in missing]
     total = sum(map(len, parts.values()))
