@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from facelab import pages
 from facelab.claims import CLAIM_TYPE, METRICS_TYPE
 
 if TYPE_CHECKING:
@@ -281,6 +282,7 @@ def _attempt(task: Task, progress: Callable[[int, int], None], stop: threading.E
         "seconds": round(seconds, 2),
         "processor_seconds": round(result.processor_seconds, 2),
         "memory_mb": round(result.memory_mb),
+        "pages": bool((os.environ | task.environment).get(pages.WANTED)),
     }
     nbformat.write(content, partial)
     partial.replace(copy)
