@@ -40,7 +40,7 @@ def row(claim: dict[str, Any]) -> dict[str, str]:
 def point(figures: dict[str, Any], claim: dict[str, Any]) -> dict[str, Any]:
     """A settled claim as `facelab.pictures.scoreboard.draw_scoreboard` takes it; relative gains in percent."""
     scale = 1 if claim.get("absolute", False) else 100
-    unit = {"%": "points of a percentage", "": "difference"}.get(claim["unit"], claim["unit"])
+    unit = {"%": "points of a percentage", "": "difference of the scores"}.get(claim["unit"], claim["unit"])
     shown = row(claim)
     return {
         "label": f"{heading(figures)}: {claim['name']}",

@@ -46,7 +46,10 @@ def draw_scoreboard(points: Sequence[dict[str, Any]], width: int = 1100) -> "Fig
             title=measure, side="top", range=[low, high], zeroline=True, zerolinecolor="#999999", showgrid=True, gridcolor="#eeeeee",
             row=row, col=1,
         )  # fmt: skip
-        figure.update_yaxes(range=[len(rows) - 0.4, -0.6], tickfont={"size": 11}, ticks="", showline=False, row=row, col=1)
+        figure.update_yaxes(
+            range=[len(rows) - 0.4, -0.6], categoryorder="array", categoryarray=[point["label"] for point in rows], tickfont={"size": 11},
+            ticks="", showline=False, row=row, col=1,
+        )  # fmt: skip
     _add_legend(figure, {point["verdict"] for point in points})
     figure.update_layout(
         width=width, height=inside + ABOVE + BELOW, margin={"l": 330, "r": 20, "t": ABOVE, "b": BELOW}, hovermode="closest",
