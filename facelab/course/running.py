@@ -4,6 +4,7 @@ import ast
 import difflib
 import json
 import os
+import re
 import shutil
 import threading
 import time
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 OUTPUT = Path("build") / "executed"
+NAME = re.compile(r"\d\d[a-z]?_\w+\.ipynb")
+"""Of a notebook's file; a letter behind the number marks an appendix."""
 WIDGET_TYPE = "application/vnd.jupyter.widget-view+json"
 REQUIRED = ("slug", "part", "number", "title", "paper", "seconds", "memory_mb", "sabotages")
 
@@ -45,6 +48,11 @@ class Notebook:
     seeds: int
     parameters: dict[str, Any] = field(hash=False)
     """Defaults of the cell tagged `parameters`."""
+
+    @property
+    def appendix(self) -> bool:
+        """Whether it holds what would make the notebook of the same number too long."""
+        return self.number[-1].isalpha()
 
 
 @dataclass(frozen=True)
@@ -121,7 +129,8 @@ def discover(folder: Path = NOTEBOOKS) -> list[Notebook]:
     Raises:
         ValueError: no notebook, metadata that lacks a field, or two notebooks with one slug.
     """
-    paths = sorted(path for path in folder.rglob("[0-9][0-9]_*.ipynb") if ".ipynb_checkpoints" not in path.parts)
+    named = (path for path in folder.rglob("*.ipynb") if NAME.fullmatch(path.name))
+    paths = sorted(path for path in named if ".ipynb_checkpoints" not in path.parts)
     found = [read(path) for path in paths]
     if not found:
         raise ValueError(f"There is no notebook NN_slug.ipynb below {folder}; run facelab from its checkout or give --notebooks FOLDER.")

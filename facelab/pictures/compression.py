@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
+from facelab.pictures.interactive import new_figure
 from facelab.pictures.style import BLACK, BLUE, GRAY, GREEN, ORANGE, PINK, RED, SKY, Picture, styled
 
 if TYPE_CHECKING:  # only the page of a report needs it
@@ -104,9 +105,9 @@ def interactive_tradeoff(table: pd.DataFrame, cost: str) -> "Figure":
         table: of `compression.bench.evaluate`; `method` names what has a colour, `network` if there is none.
         cost: one of `COSTS`.
     """
-    import plotly.graph_objects as graph
-
-    figure, scale = graph.Figure(), SCALES[cost]
+    unit, scale = str(table.unit.iloc[0]), SCALES[cost]
+    figure = new_figure(420, 420, legend={"orientation": "h", "y": -0.2}, xaxis_title=COSTS[cost], yaxis_title=f"score, {unit}")
+    figure.update_xaxes(rangemode="tozero")
     for name, rows in table.groupby("method" if "method" in table else "network", sort=False):
         color, marker = mark(str(name))
         across = {"array": rows.latency_high - rows.latency, "arrayminus": rows.latency - rows.latency_low} if cost == "latency" else None
@@ -117,11 +118,4 @@ def interactive_tradeoff(table: pd.DataFrame, cost: str) -> "Figure":
             customdata=rows[["network", "architecture"]],
             hovertemplate="%{customdata[0]}<br>score %{y:.4g}<br>" + COSTS[cost] + " %{x:.4g}<br>widths %{customdata[1]}<extra></extra>",
         )  # fmt: skip
-    unit = str(table.unit.iloc[0])
-    figure.update_layout(
-        template="simple_white", width=420, height=420, margin={"l": 60, "r": 10, "t": 20, "b": 50},
-        legend={"orientation": "h", "y": -0.2},
-        font={"family": "DejaVu Sans, sans-serif", "size": 12}, xaxis={"title": COSTS[cost], "rangemode": "tozero"},
-        yaxis={"title": f"score, {unit}"},
-    )  # fmt: skip
     return figure
