@@ -9,7 +9,8 @@ PAGE_TYPE = "application/vnd.facelab.page+json"
 WANTED = "FACELAB_PAGES"
 """Environment variable that makes each explorer put its page into the notebook, beside its live controls."""
 
-STYLE = """.facelab-page label { display: grid; grid-template-columns: 9em minmax(6em, 18em) 1fr; gap: 1em; align-items: center; margin: .3em 0 }
+STYLE = """.facelab-page label { display: grid; align-items: center; margin: .3em 0;
+  grid-template-columns: 9em minmax(6em, 18em) 1fr; gap: 1em }
 .facelab-page img { max-width: 100%; display: block; margin-top: 1em }"""
 
 SCRIPT = """function leaf(place, page) {
@@ -62,8 +63,8 @@ def whole(page: dict[str, Any]) -> str:
     """The page as one html file.
 
     Args:
-        page: `name`; `sliders`, each with a label, the texts of its stops and the one it starts at; `frames`, from the places of all sliders
-            ("0,2") to a WEBP in base64 and its caption; `together`, whether there is a frame for every combination.
+        page: `name`; `sliders`, each with a label, the texts of its stops and the one it starts at; `frames`, from the places of all
+            sliders ("0,2") to a WEBP in base64 and its caption; `together`, whether there is a frame for every combination.
     """
     parts = {"TITLE": html.escape(page["name"]), "STYLE": STYLE, "SCRIPT": SCRIPT, "DATA": as_script(page)}
     text = _WHOLE

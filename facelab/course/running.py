@@ -361,7 +361,7 @@ def scoreboard(folder: Path = OUTPUT) -> list[dict[str, Any]]:
     import nbformat
 
     rows = []
-    for path in sorted(folder.rglob("[0-9][0-9]_*.ipynb")):
+    for path in sorted(folder.rglob("[0-9][0-9]*_*.ipynb")):
         content = nbformat.read(path, as_version=4)
         made = content.metadata.get("facelab_run")
         if made is None or made["parameters"].get("sabotage") or _broken(made["error"]):

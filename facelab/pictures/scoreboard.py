@@ -21,8 +21,9 @@ def draw_scoreboard(points: Sequence[dict[str, Any]], width: int = 1100) -> "Fig
     """A row for each claim, in one panel for each measure; colours are verdicts, small dots single runs, bars across what must be exceeded.
 
     Args:
-        points: one dictionary per claim with the keys `label`, `measure` (of the horizontal axis, such as "percent of the baseline"), `gain`,
-            `low`, `high`, `gains` (of the runs), `margin`, all in that measure, `verdict` and `hover` (lines of text). None where there is none.
+        points: one dictionary per claim with the keys `label`, `measure` (of the horizontal axis, such as "percent of the baseline"),
+            `gain`, `low`, `high`, `gains` (of the runs) and `margin`, all in that measure and None where there is none, `verdict`, and
+            `hover` (lines of text).
         width: in pixels.
 
     Raises:
@@ -37,7 +38,7 @@ def draw_scoreboard(points: Sequence[dict[str, Any]], width: int = 1100) -> "Fig
     measures = {name: [point for point in points if point["measure"] == name] for name in dict.fromkeys(p["measure"] for p in points)}
     counts = [len(rows) for rows in measures.values()]
     inside = ROW * sum(counts) + BETWEEN * (len(counts) - 1)
-    space = BETWEEN / inside
+    space = BETWEEN / inside if len(counts) > 1 else 0.0
     figure = make_subplots(rows=len(counts), cols=1, row_heights=counts, vertical_spacing=space, figure=new_figure())
     for row, (measure, rows) in enumerate(measures.items(), 1):
         low, high = _range(rows)
@@ -69,7 +70,9 @@ def _add_panel(figure: "Figure", row: int, rows: list[dict[str, Any]], limit: fl
     for verdict, colour in COLOURS.items():
         known = [point for point in rows if point["verdict"] == verdict and point["gain"] is not None]
         shown = [min(point["gain"], limit) for point in known]
-        ends = [[min(point[end], limit) if point[end] is not None else gain for point, gain in zip(known, shown, strict=True)] for end in ENDS]
+        ends = [
+            [min(point[end], limit) if point[end] is not None else gain for point, gain in zip(known, shown, strict=True)] for end in ENDS
+        ]
         bars = {
             "type": "data", "symmetric": False, "thickness": 2, "width": 0,
             "array": [high - gain for high, gain in zip(ends[1], shown, strict=True)],

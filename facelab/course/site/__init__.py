@@ -47,7 +47,9 @@ def state(notebook: running.Notebook, executed: Path) -> str:
     return FRESH if made.get("pages") else "was executed without the pages of its explorers"
 
 
-def build(notebooks: list[running.Notebook], executed: Path = running.OUTPUT, output: Path = OUTPUT, settled: Path = settling.FOLDER) -> Site:
+def build(
+    notebooks: list[running.Notebook], executed: Path = running.OUTPUT, output: Path = OUTPUT, settled: Path = settling.FOLDER
+) -> Site:
     """Writes the site anew; what `output` held is gone, if it was a site.
 
     Args:
@@ -88,8 +90,8 @@ def build(notebooks: list[running.Notebook], executed: Path = running.OUTPUT, ou
     for index, lesson in enumerate(site.lessons):
         before = site.lessons[index - 1] if index else None
         after = site.lessons[index + 1] if index + 1 < len(site.lessons) else None
-        student = students.get(lesson.notebook.slug)
-        write(lesson.page, "lesson.html", title=lesson.notebook.title, lesson=lesson, before=before, after=after, student=student)
+        given = students.get(lesson.notebook.slug, "")
+        write(lesson.page, "lesson.html", title=lesson.notebook.title, lesson=lesson, before=before, after=after, student=given)
     entries = sorted((entry for lesson in site.lessons for entry in lesson.glossary), key=lambda entry: entry.key)
     write("glossary.html", "glossary.html", title="Glossary", entries=entries)
     write("search.html", "search.html", title="Search")
@@ -145,7 +147,9 @@ def _scoreboard(notebooks: list[running.Notebook], folder: Path) -> dict[str, An
     if not found:
         return {}
     plot = draw_scoreboard([scoreboard.point(figures, claim) for _, figures in found for claim in figures["claims"]])
-    tables = [(scoreboard.heading(figures), notebook, [scoreboard.row(claim) for claim in figures["claims"]]) for notebook, figures in found]
+    tables = [
+        (scoreboard.heading(figures), notebook, [scoreboard.row(claim) for claim in figures["claims"]]) for notebook, figures in found
+    ]
     return {"plot": pages.in_script(plot.to_json()), "height": plot.layout.height, "tables": tables}
 
 

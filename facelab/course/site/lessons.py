@@ -1,10 +1,10 @@
-"""One executed notebook as the inside of a page: formulas are drawn by the browser, pictures, explorers and plots lie in files beside it."""
+"""One executed notebook as the inside of a page: formulas for the browser to draw, pictures and explorers in files beside it."""
 
 import base64
 import html
 import io
-import json
 import re
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,7 +80,7 @@ def convert(notebook: running.Notebook, executed: Path, output: Path, links: dic
                 _place(shown, lesson, output)
     soup = BeautifulSoup(_exporter().from_notebook_node(content)[0], "html.parser")
     _fold(soup)
-    _redirect(soup, links)
+    _redirect(soup, links, notebook.path.parent, output)
     _number(soup, lesson)
     first = next((p for p in soup.find_all("p") if p.get_text(strip=True)), None)
     lesson.sentence = re.split(r"(?<=[.?!])\s+(?=[A-Z<])", first.decode_contents())[0] if first else ""
@@ -95,9 +95,11 @@ def formula(latex: str, display: bool = False) -> str:
     from latex2mathml.converter import convert as to_mathml
 
     try:
-        return to_mathml(latex.strip(), display="block" if display else "inline")
+        drawn = to_mathml(latex.strip(), display="block" if display else "inline")
     except Exception:  # each kind of unreadable text has its own error there
-        return f'<code class="formula">{html.escape(latex.strip())}</code>'
+        drawn = ""
+    unknown = not drawn or "<mi>\\" in drawn  # a command that it does not know, it takes for a name
+    return f'<code class="formula">{html.escape(latex.strip())}</code>' if unknown else drawn
 
 
 def _exporter() -> Any:
@@ -171,12 +173,19 @@ def _fold(soup: "BeautifulSoup") -> None:
             fold.insert(0, summary)
 
 
-def _redirect(soup: "BeautifulSoup", links: dict[str, str]) -> None:
-    """Points links between notebooks at their pages, and those to pictures at the site's; other files of the checkout are not here."""
-    for picture in soup.find_all("img", src=re.compile(r"(^|/)docs/pictures/")):
-        picture["src"] = "pictures/" + picture["src"].rsplit("/", 1)[1]
+def _redirect(soup: "BeautifulSoup", links: dict[str, str], folder: Path, output: Path) -> None:
+    """Points links between notebooks at their pages and takes pictures of the checkout along; its other files are not here."""
+    for picture in soup.find_all("img"):
+        source = folder / str(picture["src"])
+        if re.match(r"data:|pictures/", str(picture["src"])):
+            continue
+        if source.is_file():
+            shutil.copy(source, output / "pictures" / source.name)
+            picture["src"] = f"pictures/{source.name}"
+        else:
+            picture.replace_with(str(picture.get("alt", "")))
     for link in soup.find_all("a", href=True):
-        address, _, anchor = link["href"].partition("#")
+        address, _, anchor = str(link["href"]).partition("#")
         name = address.rsplit("/", 1)[-1]
         if name in links:
             link["href"] = links[name] + (f"#{_anchor(anchor)}" if anchor else "")
@@ -214,7 +223,7 @@ def _glossary(soup: "BeautifulSoup", notebook: running.Notebook) -> list[Entry]:
     found = start.find_next(["ul", "table"]) if start else None
     if start is None or found is None:
         return []
-    start["id"] = start.get("id", "glossary")
+    start["id"] = str(start.get("id", "glossary"))
     entries = []
     for line in found.find_all("li") or found.find_all("tr"):
         cells = line.find_all("td")
