@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 # One thread per process: pytest's plugins load numpy before a conftest can say so, and idle threads of its BLAS spin.
 TEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest --durations=15 $(PYTEST_FLAGS)
 
-.PHONY: lab run trust settle test check install lint fast unit notebooks browser benchmark benchmark-all format strip clean
+.PHONY: lab run site trust settle test check install lint fast unit notebooks browser benchmark benchmark-all format strip clean
 
 lab: $(INSTALLED)
 	$(BIN)/facelab lab
@@ -16,6 +16,9 @@ lab: $(INSTALLED)
 run: $(INSTALLED)
 	$(BIN)/facelab run --all --jobs $(JOBS)
 	$(BIN)/facelab scoreboard --from build/executed
+
+site: $(INSTALLED)
+	$(BIN)/facelab site --jobs $(JOBS)
 
 trust: $(INSTALLED)
 	$(BIN)/facelab sabotage --all --jobs $(JOBS)

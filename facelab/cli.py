@@ -14,10 +14,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from facelab import pages
 from facelab.claims import Claim
-from facelab.course import running, settling
+from facelab.course import gallery, running, settling
 from facelab.course import scoreboard as scoreboard_of
-from facelab.course.gallery import write_picture
 from facelab.course.lab import serve
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="The course on the command line.")
@@ -60,6 +60,7 @@ def run(
     seed: Annotated[int | None, typer.Option(help="Another seed.")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any parameter of the notebook.")] = None,
     jobs: Jobs = 1,
+    with_pages: Annotated[bool, typer.Option("--pages", help="Keep a page of each explorer in the copies, for `facelab site`.")] = False,
     output: Output = running.OUTPUT,
     as_json: AsJson = False,
     notebooks: Folder = running.NOTEBOOKS,
@@ -75,7 +76,8 @@ def run(
         texts["seed"] = str(seed)
     # --all and --part reach notebooks without parameters too; those simply have no preset or seed to change.
     own = [{k: v for k, v in texts.items() if slugs or k in n.parameters or k not in ("preset", "seed")} for n in chosen]
-    tasks = [running.Task(notebook, running.typed_parameters(notebook, mine), output) for notebook, mine in zip(chosen, own, strict=True)]
+    extra = {pages.WANTED: "1"} if with_pages else {}
+    tasks = [running.Task(n, running.typed_parameters(n, mine), output, extra) for n, mine in zip(chosen, own, strict=True)]
     runs = _run_shown(tasks, jobs=jobs)
     if as_json:
         print(json.dumps([result.summary() for result in runs], indent=2))
@@ -283,11 +285,41 @@ def pictures(
     slugs: Slugs = None,
     everything: Annotated[bool, typer.Option("--all", help="All notebooks.")] = False,
     source: Annotated[Path, typer.Option("--from", help="Folder of executed copies.")] = running.OUTPUT,
+    readme: Annotated[bool, typer.Option("--readme", help="Write the gallery of README.md, of the pictures that there are.")] = False,
     notebooks: Folder = running.NOTEBOOKS,
 ) -> None:
     """Writes the result picture of notebooks, docs/pictures/SLUG.webp, from their executed copies."""
-    for notebook in _choose(slugs, None, everything, running.discover(notebooks)):
-        console.print(str(write_picture(notebook, source)), soft_wrap=True)
+    found = running.discover(notebooks)
+    if slugs or everything or not readme:
+        for notebook in _choose(slugs, None, everything, found):
+            console.print(str(gallery.write_picture(notebook, source)), soft_wrap=True)
+    if readme:
+        path = gallery.PICTURES.parents[1] / "README.md"
+        path.write_text(gallery.readme(found), encoding="utf-8")
+        console.print(str(path), soft_wrap=True)
+
+
+@app.command()
+def site(
+    output: Annotated[Path, typer.Option(help="Folder of the pages.")] = Path("build") / "site",
+    source: Annotated[Path, typer.Option("--from", help="Folder of executed copies.")] = running.OUTPUT,
+    as_they_are: Annotated[bool, typer.Option("--as-they-are", help="Run nothing, take the executed copies there are.")] = False,
+    jobs: Jobs = 1,
+    notebooks: Folder = running.NOTEBOOKS,
+) -> None:
+    """Writes the course as pages to read without Python; first runs the notebooks that lack an up-to-date executed copy."""
+    from facelab.course import site as site_of
+
+    found = running.discover(notebooks)
+    tasks = [running.Task(n, {}, source, {pages.WANTED: "1"}) for n in found if not as_they_are and site_of.state(n, source)]
+    if tasks:
+        _run_shown(tasks, jobs=jobs)
+    made = site_of.build(found, source, output)
+    for slug, why in made.missing.items():
+        messages.print(f"{slug} {why}.", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"{len(made.lessons)} notebooks, {made.size / 1e6:.0f} MB: {made.start}", highlight=False, markup=False, soft_wrap=True)
+    if made.missing and not as_they_are:
+        raise typer.Exit(1)
 
 
 @app.command(hidden=True)

@@ -97,7 +97,8 @@ def check_answer(answer: Any, expected: Any, *, hint: str = "", tolerance: float
     advice = f" Hint: {hint}" if hint else ""
     given = list(_parts(answer))
     if any(part is None or part is Ellipsis or (isinstance(part, str) and part.strip() in ("", "...", "…")) for part in given):
-        print(f"Not answered yet: replace the dots in the cell above and run it, then this one.{advice}")
+        blank = "None" if any(part is None for part in given) else "..."
+        print(f"Not answered yet: write your answer in place of {blank} in the cell above and run it, then this one.{advice}")
         return
     if callable(expected):
         try:

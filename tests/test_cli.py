@@ -294,6 +294,22 @@ def test_student_copy_is_written(tmp_path, typed):
     assert "answer = None" in sources and not any("42" in source for source in sources)
 
 
+@pytest.mark.slow
+def test_site_runs_what_is_missing_and_says_what_is_wrong(folder, tmp_path, typed):
+    places = ("--notebooks", folder, "--from", tmp_path / "executed", "--output", tmp_path / "site")
+    code, _, told = typed("site", *places, "--as-they-are")
+    assert code == 2 and "There is no executed copy of a notebook" in told
+    code, shown, told = typed("site", *places)
+    assert code == 1 and "broken broke off: NameError" in told and "halving" not in told.split("broken broke off")[1]
+    assert "3 notebooks" in shown and str(tmp_path / "site" / "index.html") in shown
+    assert "undefined_name" in (tmp_path / "site" / "broken.html").read_text(encoding="utf-8")
+    assert not (tmp_path / "site" / "scoreboard.html").exists()
+    kept = (tmp_path / "executed" / "11_halving.ipynb").stat().st_mtime_ns
+    code, *_ = typed("site", *places, "--as-they-are")
+    assert code == 0
+    assert (tmp_path / "executed" / "11_halving.ipynb").stat().st_mtime_ns == kept
+
+
 def test_strip_checks_and_strips(tmp_path, typed):
     write(tmp_path, "messy", "17", ["1 + 1"], [])
     path = tmp_path / "17_messy.ipynb"

@@ -24,7 +24,7 @@ ARITHMETICS: dict[str, dict[str, str]] = {
     "oldest": {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_CBWR": "COMPATIBLE", "OPENBLAS_CORETYPE": "Nehalem"},
 }
 """Environment variables that make this processor calculate as another one would; `oldest` is four times slower, for use by hand."""
-UNMEASURED = ("pictures", "explorers", "lesson", "course", "cli")
+UNMEASURED = ("pictures", "explorers", "lesson", "pages", "course", "cli")
 """Rooms that draw, check or run what is measured: a change there changes no figure."""
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "captum")
 _PARSING = threading.Lock()

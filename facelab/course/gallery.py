@@ -15,6 +15,8 @@ TAG = "result"
 WIDEST = 1000  # pixels
 LARGEST = 60_000  # bytes
 QUALITIES = (90, 80, 70, 60, 50)
+MARKS = ("<!-- gallery: written by `facelab pictures --readme` -->", "<!-- end of gallery -->")
+COLUMNS = 3
 
 
 def write_picture(notebook: running.Notebook, executed: Path = running.OUTPUT, folder: Path = PICTURES) -> Path:
@@ -37,6 +39,28 @@ def write_picture(notebook: running.Notebook, executed: Path = running.OUTPUT, f
     path = folder / f"{notebook.slug}.webp"
     path.write_bytes(_compressed(picture, notebook.slug))
     return path
+
+
+def readme(notebooks: list[running.Notebook], root: Path = PICTURES.parents[1]) -> str:
+    """README.md with all result pictures between its marks, each a link to its notebook.
+
+    Raises:
+        ValueError: README.md lacks the marks.
+    """
+    text = (root / "README.md").read_text(encoding="utf-8")
+    if not all(mark in text for mark in MARKS):
+        raise ValueError(f"README.md lacks the marks of the gallery; put {MARKS[0]!r} and {MARKS[1]!r} where the pictures belong.")
+    cells = [_cell(notebook, root) for notebook in notebooks if (root / "docs" / "pictures" / f"{notebook.slug}.webp").exists()]
+    rows = [cells[start : start + COLUMNS] for start in range(0, len(cells), COLUMNS)]
+    lines = [[" "] * COLUMNS, ["---"] * COLUMNS, *(row + [""] * (COLUMNS - len(row)) for row in rows)]
+    table = "\n".join("| " + " | ".join(line) + " |" for line in lines) if rows else ""
+    before, after = text.split(MARKS[0])[0], text.split(MARKS[1])[1]
+    return f"{before}{MARKS[0]}\n\n{table}\n\n{MARKS[1]}{after}"
+
+
+def _cell(notebook: running.Notebook, root: Path) -> str:
+    where, title = notebook.path.relative_to(root).as_posix(), notebook.title.replace("|", "\\|")
+    return f"[![{title}](docs/pictures/{notebook.slug}.webp)]({where})<br>{title}"
 
 
 def _result(notebook: running.Notebook, executed: Path) -> bytes:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from facelab import pages
 from facelab.claims import CLAIM_TYPE, METRICS_TYPE
 
 if TYPE_CHECKING:
@@ -290,6 +291,7 @@ def _attempt(task: Task, progress: Callable[[int, int], None], stop: threading.E
         "seconds": round(seconds, 2),
         "processor_seconds": round(result.processor_seconds, 2),
         "memory_mb": round(result.memory_mb),
+        "pages": bool((os.environ | task.environment).get(pages.WANTED)),
     }
     nbformat.write(content, partial)
     partial.replace(copy)
@@ -359,7 +361,7 @@ def scoreboard(folder: Path = OUTPUT) -> list[dict[str, Any]]:
     import nbformat
 
     rows = []
-    for path in sorted(folder.rglob("[0-9][0-9]_*.ipynb")):
+    for path in sorted(folder.rglob("[0-9][0-9]*_*.ipynb")):
         content = nbformat.read(path, as_version=4)
         made = content.metadata.get("facelab_run")
         if made is None or made["parameters"].get("sabotage") or _broken(made["error"]):

@@ -37,6 +37,26 @@ def row(claim: dict[str, Any]) -> dict[str, str]:
     }
 
 
+def point(figures: dict[str, Any], claim: dict[str, Any]) -> dict[str, Any]:
+    """A settled claim as `facelab.pictures.scoreboard.draw_scoreboard` takes it; relative gains in percent."""
+    scale = 1 if claim.get("absolute", False) else 100
+    unit = {"%": "points of a percentage", "": "difference of the scores"}.get(claim["unit"], claim["unit"])
+    shown = row(claim)
+    return {
+        "label": f"{heading(figures)}: {claim['name']}",
+        "measure": "gain, percent of the baseline" if scale == 100 else f"gain, {unit}",
+        "gains": [None if gain is None else scale * gain for gain in claim["gains"]],
+        "margin": scale * claim["margin"],
+        "verdict": verdict(claim),
+        "hover": [f"<b>{shown['claim']}</b>", *(f"{name}: {text}" for name, text in shown.items() if name != "claim")],
+    } | {name: None if claim[name] is None else scale * claim[name] for name in ("gain", "low", "high")}
+
+
+def heading(figures: dict[str, Any]) -> str:
+    """The notebook that settled figures belong to, and the variant of it, if it is one."""
+    return ", ".join([figures["slug"], *(f"{key}={value}" for key, value in figures["parameters"].items())])
+
+
 def _as_gain(claim: dict[str, Any], gain: float | None) -> str:
     return as_gain(gain, claim["unit"], claim.get("absolute", False))  # figures settled before there were absolute gains do not say
 
@@ -101,8 +121,7 @@ def tables(notebooks: list[Notebook], root: Path = PACKAGE.parent, folder: Path 
         "whole interval lies on the wrong side of zero.",
     ]
     for notebook, figures in found:
-        variant = ", ".join(f"{key}={value}" for key, value in figures["parameters"].items())
-        board += [f"## {notebook.slug}" + (f", {variant}" if variant else "")]
+        board += [f"## {heading(figures)}"]
         board += [f"{notebook.title}. {len(figures['runs'])} runs; {_processors(figures)}."]
         board += [markdown_table([row(claim) for claim in figures["claims"]])] if figures["claims"] else []
     return {

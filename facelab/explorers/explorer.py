@@ -6,7 +6,7 @@ The same function draws the live picture, the static twin, the page that lives w
 import base64
 import html
 import inspect
-import json
+import os
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,6 +21,7 @@ import matplotlib as mpl
 import numpy as np
 from PIL import Image
 
+from facelab import pages
 from facelab.explorers.canvas import Canvas, quick_png
 from facelab.explorers.parts import control
 from facelab.pictures.style import STYLE, Picture
@@ -175,7 +176,7 @@ class Explorer:
             self.problem.value = ""
 
     def save_page(self, path: str | Path, grid: Mapping[str, Sequence] | None = None, *, together: bool = True) -> Path:
-        """One html page that needs no kernel and no network: the views of a grid of values, drawn beforehand.
+        """Writes one html page that needs no kernel and no network: the views of a grid of values, drawn beforehand.
 
         Args:
             path: where to write it.
@@ -185,6 +186,14 @@ class Explorer:
         Raises:
             ValueError: more than 1000 pictures, or a name that is no control.
         """
+        page = self.drawn_page(grid, together=together)
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(pages.whole(page), encoding="utf-8")
+        return target
+
+    def drawn_page(self, grid: Mapping[str, Sequence] | None = None, *, together: bool = True) -> dict[str, Any]:
+        """The data of the page that `save_page` writes, as `facelab.pages.whole` takes them; same arguments and errors."""
         if grid is None:
             grid = {key: stops(self.controls[key], values) if isinstance(values, int) else values for key, values in self.page.items()}
         grid = {key: list(values) for key, values in grid.items()}
@@ -205,18 +214,15 @@ class Explorer:
             {"label": self.controls[key].description, "stops": [_say(self.controls[key], value) for value in values], "start": start[key]}
             for key, values in grid.items()
         ]
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        data = json.dumps({"sliders": sliders, "frames": frames, "together": together}).replace("</", "<\\/")
-        target.write_text(_PAGE.replace("TITLE", html.escape(self.name)).replace("DATA", data), encoding="utf-8")
-        return target
+        return {"name": self.name, "sliders": sliders, "frames": frames, "together": together}
 
     def _repr_mimebundle_(self, **options):
         bundle = self.widget._repr_mimebundle_(**options)
         text = f"{self.name}: {self.shown.text if self.error is None else self.error} (run this cell to bring the controls to life)"
+        more = {"text/plain": text} | ({pages.PAGE_TYPE: self.drawn_page()} if os.environ.get(pages.WANTED) else {})
         if isinstance(bundle, tuple):
-            return bundle[0] | {"text/plain": text}, bundle[1]
-        return bundle | {"text/plain": text} if bundle else {"text/plain": text}
+            return bundle[0] | more, bundle[1]
+        return (bundle or {}) | more
 
     @contextmanager
     def _hold(self):
@@ -267,43 +273,3 @@ def _say(control: ipywidgets.Widget, value: Any) -> str:
     if hasattr(control, "options"):
         return next((label for label, v in control._options_full if v == value), str(value))
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>TITLE</title>
-<style>
-body { font: 15px/1.4 system-ui, sans-serif; margin: 1.5em; color: #222; background: white }
-label { display: grid; grid-template-columns: 9em 18em 1fr; gap: 1em; align-items: center; margin: .3em 0 }
-img { max-width: 100%; display: block; margin-top: 1em }
-</style></head><body><h1>TITLE</h1><form></form><img id="picture" alt=""><p id="caption" aria-live="polite"></p>
-<p><small>Drawn beforehand for the values the sliders stop at; open the notebook for all of them.</small></p>
-<script>
-const page = DATA;
-const at = page.sliders.map(slider => slider.start);
-const inputs = [];
-function show() {
-  const [picture, text] = page.frames[at.join(",")];
-  document.getElementById("picture").src = "data:image/webp;base64," + picture;
-  document.getElementById("picture").alt = text;
-  document.getElementById("caption").textContent = text;
-  inputs.forEach(({input, output}, i) => {
-    input.value = at[i];
-    output.textContent = page.sliders[i].stops[at[i]];
-    input.setAttribute("aria-valuetext", page.sliders[i].stops[at[i]]);
-  });
-}
-page.sliders.forEach((slider, i) => {
-  const label = document.createElement("label"), input = document.createElement("input"), output = document.createElement("output");
-  Object.assign(input, {type: "range", min: 0, max: slider.stops.length - 1, step: 1});
-  input.addEventListener("input", () => {
-    if (!page.together) page.sliders.forEach((other, j) => { at[j] = other.start; });
-    at[i] = Number(input.value);
-    show();
-  });
-  label.append(slider.label, input, output);
-  document.querySelector("form").append(label);
-  inputs.push({input, output});
-});
-show();
-</script></body></html>
-"""

@@ -244,7 +244,7 @@ def test_a_saved_page_moves_without_a_kernel(lab, twin, tmp_path):
 
     page = twin.save_page(tmp_path / "page.html", {"stage": [1, 2, 3], "landmark": [0, 2, 4]})
     lab.page.goto(page.as_uri())
-    caption, picture = lab.page.locator("#caption"), lab.page.locator("#picture")
+    caption, picture = lab.page.locator(".facelab-caption"), lab.page.locator(".facelab-picture")
     expect(caption).to_have_text(twin.view(stage=3, landmark=2).text)
     first = picture.get_attribute("src")
     lab.page.get_by_role("slider").nth(1).focus()

@@ -59,3 +59,22 @@ def test_what_is_missing_is_said(tmp_path):
         gallery.write_picture(notebook, tmp_path / "executed", tmp_path)
     with pytest.raises(ValueError, match="make it first: facelab run toy"):
         gallery.write_picture(notebook, tmp_path / "nowhere", tmp_path)
+
+
+def test_the_readme_shows_the_pictures_there_are(tmp_path):
+    notebook = executed(tmp_path, np.zeros((90, 90, 3), np.uint8))
+    readme = tmp_path / "README.md"
+    readme.write_text(f"# Before\n{gallery.MARKS[0]}\nold\n{gallery.MARKS[1]}\nafter\n")
+    assert "toy" not in gallery.readme([notebook], tmp_path)
+    gallery.write_picture(notebook, tmp_path / "executed", tmp_path / "docs" / "pictures")
+    text = gallery.readme([notebook], tmp_path)
+    assert "| [![Toy](docs/pictures/toy.webp)](notebooks/1_alignment/11_toy.ipynb)<br>Toy |  |  |\n" in text
+    assert text.startswith("# Before\n<!--") and text.endswith("-->\nafter\n") and "old" not in text
+    readme.write_text("# Before\n")
+    with pytest.raises(ValueError, match="lacks the marks of the gallery"):
+        gallery.readme([notebook], tmp_path)
+
+
+def test_the_gallery_of_the_readme_is_that_of_the_pictures():
+    readme = gallery.PICTURES.parents[1] / "README.md"
+    assert gallery.readme(running.discover()) == readme.read_text(encoding="utf-8"), "run `facelab pictures --readme`"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facelab import explorers
+from facelab import explorers, pages
 from facelab.explorers import Explorer, View, stops
 from facelab.pictures.style import new_picture
 
@@ -123,6 +123,18 @@ def test_a_page_moves_one_control_at_a_time_if_asked(explorer, tmp_path):
 def test_a_page_of_too_many_pictures_is_refused(explorer, tmp_path):
     with pytest.raises(ValueError, match="asks for 10201 pictures"):
         explorer.save_page(tmp_path / "page.html", {"depth": list(range(101)), "share": list(range(101))})
+
+
+def test_a_notebook_holds_the_page_if_asked(explorer, monkeypatch):
+    def data() -> dict:
+        bundle = explorer._repr_mimebundle_()
+        return bundle[0] if isinstance(bundle, tuple) else bundle
+
+    explorer.page = {"depth": [0, 1], "kind": ["a", "b"]}
+    assert pages.PAGE_TYPE not in data()
+    monkeypatch.setenv(pages.WANTED, "1")
+    page = data()[pages.PAGE_TYPE]
+    assert page == explorer.drawn_page() and len(page["frames"]) == 4
 
 
 def test_without_widgets_there_is_text(explorer):
