@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from facelab.compression.packing import bytes_of
@@ -124,7 +124,7 @@ def multiplies(model: nn.Module, example: Tensor) -> int:
     return total
 
 
-def layer_errors(original: nn.Module, smaller: nn.Module, inputs: Float[Tensor, "B ..."]) -> pd.DataFrame:
+def layer_errors(original: nn.Module, smaller: nn.Module, inputs: Shaped[Tensor, "B ..."]) -> pd.DataFrame:
     """How far each layer's outputs are from those of the original network, on a batch.
 
     Args:
