@@ -33,6 +33,7 @@ def figure_of_ranks(
     """
     values = {name: as_array(own).astype(float) for name, own in criteria.items()}
     truth = as_array(measured).astype(float)
+    layers, shapes, networks = list(layers), list(shapes), list(networks)  # a column of a table is indexed by its own names
     if not values or not len(layers):
         raise ValueError(f"There are {len(values)} criteria for {len(layers)} layers; give one of each at least.")
     lengths = {"measured": truth, "shapes": shapes, "networks": networks} | {f"criterion {name!r}": own for name, own in values.items()}

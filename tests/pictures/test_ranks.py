@@ -1,6 +1,7 @@
 """The hover picture of ranks: what a point says, and what a button changes."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from facelab.pictures.ranks import figure_of_ranks
@@ -18,6 +19,8 @@ def test_points_lie_at_their_ranks_and_say_their_layer():
     assert list(map(list, two.customdata)) == [["a", "5x1"], ["b", "6x5"]]
     assert all(word in one.hovertemplate for word in ("customdata[0]", "customdata[1]", "{x}", "{y}"))
     assert (one.name, two.name) == ("one", "two")
+    column = pd.Series(SHAPES, index=pd.MultiIndex.from_arrays([NETWORKS, LAYERS]))
+    assert figure_of_ranks(CRITERIA, MEASURED, LAYERS, column, NETWORKS) == figure
 
 
 def test_a_button_moves_the_points_of_every_network():
