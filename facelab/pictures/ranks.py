@@ -1,6 +1,6 @@
 """The order of layers that a criterion foretells against the order that was measured, to hover."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def figure_of_ranks(
-    criteria: Mapping[str, Any], measured: Any, layers: Sequence[str], shapes: Sequence[str], networks: Sequence[str]
+    criteria: Mapping[str, Any], measured: Any, layers: Iterable[str], shapes: Iterable[str], networks: Iterable[str]
 ) -> "Figure":
     """A plotly figure with a point for each layer, across its rank by a criterion and up its rank by the measured fall; 1 is the highest.
 
