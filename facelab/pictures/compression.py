@@ -72,7 +72,7 @@ def plot_compression(
     top = max(0.02, 1.15 * float(np.nan_to_num(errors).max(initial=0.0)))
     by_layer.set(
         xlabel="layer, in order of execution",
-        ylabel="share lost",
+        ylabel="share of variance lost",
         xlim=(0.4, len(places) + 0.6),
         ylim=(0, top),
     )
@@ -108,13 +108,20 @@ def plot_tradeoffs(table: pd.DataFrame) -> Picture:
     picture, grid = new_picture(11.4, 3.6, 1, len(COSTS), sharey=True)
     families = list(dict.fromkeys(name.split(",")[0] for name in table.network))
     for axes, (cost, label) in zip(grid[0], COSTS.items(), strict=True):
+        reach = float((table[cost] / SCALES[cost]).max())
         for number, row in enumerate(table.itertuples()):
             family, _, rest = row.network.partition(",")
             color, x = PALETTE[families.index(family) % len(PALETTE)], getattr(row, cost) / SCALES[cost]
             axes.vlines(x, row.score_low, row.score_high, color=GRAY, lw=0.8)
-            face = color if rest or table.network.str.startswith(f"{family},").sum() == 0 else "white"
-            axes.plot(x, row.score, "oDs^vPXh"[number % 8], color=color, mfc=face, ms=8, label=row.network)
-        axes.set(xlabel=label, xlim=(0, None))
+            face = color if rest or table.network.str.startswith(f"{family},").sum() == 0 else "none"  # one may lie under another
+            axes.plot(x, row.score, "oDs^vPXh"[number % 8], color=color, mfc=face, ms=9, mew=1.4, label=row.network)
+        if cost == "latency":
+            axes.set_xscale("log")
+            axes.set_xticks(ticks := [tick for tick in (0.25, 0.5, 1, 2, 4, 8, 16) if tick < 2 * reach], [f"{tick:g}" for tick in ticks])
+            axes.minorticks_off()
+        else:
+            axes.set_xlim(0, 1.06 * reach)
+        axes.set_xlabel(label)
         axes.grid()
     grid[0, 0].set_ylabel(f"score, {table.unit.iloc[0]}")
     grid[0, -1].legend(loc="upper left", bbox_to_anchor=(1.02, 1.0))

@@ -97,4 +97,4 @@ def test_all_costs_side_by_side():
         np.testing.assert_allclose(drawn, table[[cost, "score"]] / [SCALES[cost], 1])
     original, cut, tuned = picture.axes[0].lines
     assert cut.get_color() == tuned.get_color() != original.get_color()
-    assert cut.get_markerfacecolor() == "white" != tuned.get_markerfacecolor()
+    assert cut.get_markerfacecolor() == "none" != tuned.get_markerfacecolor()
