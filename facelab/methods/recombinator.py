@@ -199,7 +199,7 @@ class AlteredLevel(nn.Module):
 
     Args:
         level: the level as RCN built it, whose weights for coarse features see zeros or another face.
-        hearing: "added", "silent" or "shuffled".
+        hearing: "silent" or "shuffled".
     """
 
     def __init__(self, level: nn.Module, hearing: str):
@@ -211,23 +211,21 @@ class AlteredLevel(nn.Module):
         own, coarse = inputs.chunk(2, dim=1)
         if self.hearing == "shuffled":
             return self.level(torch.cat([own, coarse.roll(1, dims=0)], dim=1))
-        alone = self.level(torch.cat([own, torch.zeros_like(coarse)], dim=1))
-        return alone + coarse if self.hearing == "added" else alone
+        return self.level(torch.cat([own, torch.zeros_like(coarse)], dim=1))
 
 
 def alter_levels(rcn: RCN, hearing: str) -> RCN:
-    """Changes, in place, how every level but the coarsest hears the one below it: for controls and deliberate faults.
+    """Changes, in place, how every level but the coarsest hears the one below it: for deliberate faults.
 
     Args:
         rcn: whose levels all have the same width.
-        hearing: "added" adds coarse features to the level's output, so that RCN becomes a sum with as many layers as before;
-            "silent" gives zeros; "shuffled" gives the coarse features of another image of the batch.
+        hearing: "silent" gives zeros; "shuffled" gives the coarse features of another image of the batch.
 
     Raises:
         ValueError: another word for `hearing`.
     """
-    if hearing not in ("added", "silent", "shuffled"):
-        raise ValueError(f"hearing = {hearing!r} is not known; use 'added', 'silent' or 'shuffled'.")
+    if hearing not in ("silent", "shuffled"):
+        raise ValueError(f"hearing = {hearing!r} is not known; use 'silent' or 'shuffled'.")
     for level in list(rcn.decoder)[1:]:
         rcn.decoder[level] = AlteredLevel(rcn.decoder[level], hearing)
     return rcn

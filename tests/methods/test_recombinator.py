@@ -163,16 +163,6 @@ def altered(hearing):
     return alter_levels(build(RCN, 5, channels=(4, 4, 4)), hearing)
 
 
-def test_rcn_that_adds_is_the_sum_of_its_levels():
-    model = altered("added")
-    total = 0
-    for level, feature in enumerate(model.encoder(images())):
-        layer = model.decoder[str(level)]
-        alone = layer(feature) if level == 2 else layer.level(torch.cat([feature, torch.zeros_like(feature)], dim=1))
-        total = total + F.interpolate(alone, scale_factor=2.0**level)
-    torch.testing.assert_close(model(images()), model.output(total))
-
-
 def test_rcn_that_hears_nothing_is_its_finest_level():
     model, heard = altered("silent"), build(RCN, 5, channels=(4, 4, 4))
     torch.testing.assert_close(model(images()), heard(images(), coarse=(0.0, 0.0, 0.0)))
@@ -185,14 +175,13 @@ def test_rcn_that_hears_another_face_depends_on_the_batch():
 
 
 def test_an_unknown_hearing_is_refused():
-    with pytest.raises(ValueError, match="'loud' is not known; use 'added', 'silent' or 'shuffled'"):
+    with pytest.raises(ValueError, match="'loud' is not known; use 'silent' or 'shuffled'"):
         altered("loud")
 
 
 def test_fine_and_coarse_interact_in_rcn_and_in_no_sum():
     with torch.no_grad():
         assert interaction(build(SumNet, 5), images(6)) < 1e-4
-        assert interaction(altered("added"), images(6)) < 1e-4
         assert interaction(build(RCN, 5), images(6)) > 1e-3
 
 
