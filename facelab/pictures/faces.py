@@ -90,8 +90,10 @@ def show_faces(
         if frame:
             axes.spines[:].set(visible=True, color="#999999", linewidth=0.6)
         for points, color in layers:
-            reach = 72 * cell * float(np.ptp(points[index], axis=0).max()) / images.shape[2]  # size of the face on the page, points
-            smallest = 6.0 if len(points[index]) <= 10 and not lines else 1.2  # a handful of loose points must not vanish in the picture
+            known = points[index][np.isfinite(points[index]).all(axis=1)]
+            extent = float(np.ptp(known, axis=0).max()) if len(known) else 0.0
+            reach = 72 * cell * extent / images.shape[2]  # size of the face on the page, points
+            smallest = 6.0 if len(known) <= 10 and not lines else 1.2  # a handful of loose points must not vanish in the picture
             draw_landmarks(axes, points[index], color, size=float(np.clip(0.025 * reach, smallest, max(4.0, smallest))), lines=lines)
         if len(captions):
             axes.set_title(captions[index], fontsize=max(6.5, min(9.0, 6.5 * cell)), pad=2, loc="center")

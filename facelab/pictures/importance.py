@@ -70,7 +70,7 @@ def draw_assessment(
 def plot_sensitivity(
     frame: pd.DataFrame, *, units: Mapping[str, str] | None = None, label: str = "drop of the score", width: float = 9.0
 ) -> Picture:
-    """Heat maps of layers x levels, one per family of perturbations, all in one scale.
+    """Heat maps of layers x levels, one per family of perturbations, all in one scale that spreads the small drops.
 
     Args:
         frame: columns layer, family, level, drop and, for the order of rows, depth; draws are averaged.
@@ -88,12 +88,13 @@ def plot_sensitivity(
     families, layers = list(frame.family.unique()), _in_order(frame)
     means = frame.groupby(["family", "level", "layer"])["drop"].mean()
     bottom, top = min(0.0, float(means.min())), max(float(means.max()), 1e-12)
+    scale = mpl.colors.AsinhNorm(linear_width=top / 50, vmin=bottom, vmax=top)  # else one large drop would leave the others alike
     picture, grid = new_picture(width, 0.25 * len(layers) + 1.0, 1, len(families), sharey=True)
     for axes, family in zip(grid.flat, families, strict=True):
         levels = sorted(means[family].index.unique("level"), reverse=family == "quantisation")
         figures = [{part: drop for text, drop in means[family, level].items() for part in text.split("+")} for level in levels]
         table = np.array([[column.get(layer, np.nan) for column in figures] for layer in layers])
-        shown = axes.imshow(table, aspect="auto", cmap=AMOUNT, vmin=bottom, vmax=top)
+        shown = axes.imshow(table, aspect="auto", cmap=AMOUNT, norm=scale)
         axes.set_xticks(range(len(levels)), [f"{level:g}".replace("0.", ".", 1) for level in levels])
         axes.set_yticks(range(len(layers)), layers)
         tied = any("+" in text for text in means[family].index.unique("layer"))
@@ -102,10 +103,12 @@ def plot_sensitivity(
         axes.spines[:].set_visible(False)
         if len(layers) <= 16 and len(families) <= 4:
             for (i, j), value in np.ndenumerate(table):
-                color = "black" if value > bottom + 0.5 * (top - bottom) else "white"
+                color = "black" if scale(value) > 0.5 else "white"
                 text = f"{round(value, 2) + 0.0:.2f}".replace("0.", ".", 1) if np.isfinite(value) else ""
                 axes.text(j, i, text, ha="center", va="center", fontsize=7, color=color)
-    bar = picture.colorbar(shown, ax=list(grid.flat), fraction=0.03, pad=0.01, label=label)
+    ticks = [0.0, 0.05 * top, 0.25 * top, top]
+    bar = picture.colorbar(shown, ax=list(grid.flat), fraction=0.03, pad=0.01, label=label, ticks=ticks, format="%.2g")
+    bar.ax.minorticks_off()
     bar.outline.set_visible(False)  # type: ignore[operator]
     return picture
 

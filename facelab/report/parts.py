@@ -66,7 +66,7 @@ def attributions(given: Given) -> Part:
             sentences.append(f"There are no maps, bars instead. {cause(error)}")
     if explorer is None:
         by = ["sample", "output", "method"]
-        bars = TableExplorer(table, by, "feature", "credit", note="note", unit="output", name="Attribution explorer")
+        bars = TableExplorer(table, by, "feature", "credit", note="note", unit="change of the output", name="Attribution explorer")
         return Part(name, title, tuple(sentences), table, explorer=bars)
     return Part(name, title, tuple(sentences), table, explorer=explorer)
 

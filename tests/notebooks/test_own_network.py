@@ -96,7 +96,7 @@ def test_it_runs_on_a_network_of_the_user(text, shown, tmp_path, monkeypatch):
     result = run(text, tmp_path, monkeypatch, model="build", data="loaders")
     assert not result.error, result.error
     assert not result.unmet
-    assert len(result.claims) == 4  # about the planted network, whatever the report is about
+    assert len(result.claims) == 5  # about the planted network, whatever the report is about
     printed = "\n".join(
         str(output.get("text", ""))
         + "".join(output.get("data", {}).get("text/html", ""))
