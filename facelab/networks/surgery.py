@@ -53,10 +53,14 @@ def pruned(model: nn.Module, ratios: Mapping[str, float]) -> nn.Module:
 def multiplies_left(model: nn.Module, example: Tensor) -> int:
     """Multiplications per sample once filters of zeros, and all that listened to them only, are gone; holds where `shrunk` does.
 
-    A copy whose weights are 0 where they were and else positive, without biases, shows what anything can reach.
+    A copy whose weights are 0 where they were and else positive, without biases, shows what anything can reach. The image it sees is
+    a ramp, and every layer takes absolute values, since a network that standardises its input would make zeros of a plain image.
     """
     probe = copied(model).eval().double()
     total = 0.0
+
+    def positive(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return (inputs[0].abs(), *inputs[1:])
 
     def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         nonlocal total
@@ -72,9 +76,13 @@ def multiplies_left(model: nn.Module, example: Tensor) -> int:
         module.weight.data = weight / weight.numel() * len(weight)  # about means, so that nothing overflows
         if module.bias is not None:
             module.bias.data.zero_()  # type: ignore[operator, union-attr]
+        module.register_forward_pre_hook(positive)
         module.register_forward_hook(count)
+    shown = torch.ones_like(example[:1])
+    if example.is_floating_point():
+        shown = torch.linspace(0.5, 1.5, shown.numel(), dtype=torch.float64, device=example.device).view_as(shown)
     with torch.no_grad():
-        probe(torch.ones_like(example[:1], dtype=torch.float64 if example.is_floating_point() else None))
+        probe(shown)
     return round(total)
 
 

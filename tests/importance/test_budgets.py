@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from facelab.blocks import count_parameters, seeded
+from facelab.blocks import count_parameters, seeded, standardise
 from facelab.importance.budgets import bits, predicted_drop, protected, pruning_ratios, ratios_that_save
 from facelab.networks.layers import layers
 from facelab.networks.surgery import multiplies_left, pruned, quantised, shrunk, struck
@@ -103,6 +103,19 @@ def test_a_layer_that_runs_twice_costs_each_run_once():
 
     model, signals = Twice(nn.Conv1d(3, 3, 3, padding=1), nn.ReLU()).eval(), torch.rand(2, 3, 8)
     assert multiplies_left(model, signals) == sum(layer.multiplies for layer in layers(model, signals)) == 27 * (8 + 4)
+
+
+def test_a_network_that_standardises_its_input_costs_as_much_as_one_that_does_not():
+    class Standardised(nn.Sequential):
+        def forward(self, x):
+            return super().forward(standardise(x))
+
+    with seeded(0):
+        parts = nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 6, 3, padding=1), nn.Flatten(), nn.Linear(6 * 36, 3)
+    images = torch.rand(2, 1, 6, 6)
+    for ratios in ({}, {"0": 0.5}):
+        plain, standardised = (multiplies_left(pruned(kind(*parts).eval(), ratios), images) for kind in (nn.Sequential, Standardised))
+        assert standardised == plain > 0
 
 
 def test_quantised_to_many_bits_changes_nothing_and_to_few_a_lot():
