@@ -5,7 +5,7 @@ Source: Dapogny, Bailly, Cord, "DeCaFA: Deep Convolutional Cascade for Face Alig
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -155,3 +155,24 @@ def decafa_loss(
         for size, true in landmarks.items()
     ]
     return torch.stack(losses).sum()
+
+
+class MisledCascade(DeCaFA):
+    """A cascade broken on purpose, whose later stages may be told the wrong thing.
+
+    Args:
+        fault: "blind_stages" hands zeros on beside the image; "attention_of_another_face" hands on what was computed for the next
+            face of the batch. With any other word this is `DeCaFA`.
+        options: as `DeCaFA` takes them.
+    """
+
+    def __init__(self, fault: str = "", **options: Any):
+        super().__init__(**options)
+        self.fault = fault
+
+    def fuse(self, image: Float[Tensor, "B C h w"], output: StageOutput) -> Float[Tensor, "B D h w"]:
+        """What the next stage sees beside the image, true or wrong."""
+        fused = super().fuse(image, output)
+        if self.fault == "blind_stages":
+            return torch.zeros_like(fused)
+        return fused.roll(1, dims=0) if self.fault == "attention_of_another_face" else fused

@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from facelab.blocks import seeded
-from facelab.methods.decafa import DeCaFA
-from facelab.methods.decafa_controls import MisledCascade
+from facelab.methods.decafa import DeCaFA, MisledCascade
 
 SIZES = {"markups": (5,), "stages": 2, "channels": (4, 8)}
 
