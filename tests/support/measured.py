@@ -7,7 +7,7 @@ from facelab.course import running
 from facelab.course.fingerprints import ARITHMETICS, fingerprint
 
 FOLDER = Path(__file__).resolve().parents[2] / "build" / "measured"
-PLANNED = 51  # notebooks of the whole course
+PLANNED = 51  # notebooks of the whole course, appendices not counted
 EACH = 40  # processor seconds that a new notebook may take
 CORES = 2
 REST = 13  # minutes of `make test` that do not run notebooks (unit tests 8, explorers 1), and of their variants on real faces (4)
@@ -16,7 +16,8 @@ REST = 13  # minutes of `make test` that do not run notebooks (unit tests 8, exp
 def projection(notebooks: list[running.Notebook]) -> tuple[float, float]:
     """Stated processor seconds of all notebooks, and minutes of `make test` with the whole course: each notebook runs twice."""
     stated = sum(notebook.seconds for notebook in notebooks)
-    return stated, 2 * (stated + EACH * (PLANNED - len(notebooks))) / CORES / 60 + REST
+    missing = PLANNED - sum(not notebook.appendix for notebook in notebooks)
+    return stated, 2 * (stated + EACH * missing) / CORES / 60 + REST
 
 
 def keep(result: running.Run, arithmetic: str) -> dict:
