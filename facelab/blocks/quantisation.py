@@ -136,7 +136,7 @@ def quantise(values: Float[Tensor, "*shape"], grid: Grid, scale: Float[Tensor, "
     levels = torch.tensor(grid.levels, dtype=values.dtype, device=values.device)
     thresholds = torch.tensor(grid.thresholds, dtype=torch.float64, device=values.device)
     with torch.no_grad():
-        relative = values.abs() / scale.clamp_min(torch.finfo(values.dtype).tiny)
+        relative = (values.abs() / scale.clamp_min(torch.finfo(values.dtype).tiny)).contiguous()  # else torch warns
         found = scale * (values.sign() * levels[torch.bucketize(relative.double(), thresholds)])
     return _StraightThrough.apply(values, found, scale)
 

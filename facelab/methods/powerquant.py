@@ -4,24 +4,26 @@ A quantiser that keeps products, Q(x) Q(y) = Q(xy), is a power on positive numbe
 Where the paper could not be read in full, this is a reconstruction: the range of each layer's inputs, and the first simplex of the search.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import torch
 from jaxtyping import Float
 from scipy.optimize import minimize
 from torch import Tensor, nn
 
-from facelab.blocks.quantisation import QUANTISED, Grid, InputQuantisation, power_grid, quantise, quantisation_aware, scale_of
-from facelab.networks.evaluation import copied, in_evaluation_mode
+from facelab.blocks.quantisation import QUANTISED, Grid, InputQuantisation, power_grid, quantisation_aware, quantise, scale_of, uniform_grid
+from facelab.networks.evaluation import copied
 from facelab.networks.folding import folded
 from facelab.networks.layers import LAYERS, channel_axis
 
 START, TOLERANCE = (1.0, 0.5), 1e-2
 """The two ends of the first simplex, so that the result is never worse than even steps; and the width at which the search ends."""
-DEVIATIONS = 6.0
+DEVIATIONS = 4.0
 """The range of a layer's inputs is their mean and so many standard deviations, unless none comes as far."""
+LEAST, TINY = 0.01, 1e-30
 
 
 def powered(values: Float[Tensor, "*shape"], exponent: float) -> Float[Tensor, "*shape"]:
@@ -65,12 +67,18 @@ def find_exponent(weights: Iterable[Float[Tensor, "..."]], bits: int, axis: int 
         bits, axis: as `rounded` takes them.
 
     Returns:
-        Above 0.01. No error is larger than that of exponent 1, where the search begins.
+        At least 0.01. No error is larger than that of exponent 1, where the search begins.
     """
     kept = [own.detach() for own in weights]
+    # scipy stops when both tolerances hold, and the error may jump: the width alone decides
     options = {"initial_simplex": [[start] for start in START], "xatol": TOLERANCE, "fatol": float("inf")}
-    found = minimize(lambda a: reconstruction_error(kept, max(float(a[0]), 0.01), bits, axis), START[:1], method="Nelder-Mead", options=options)
-    return max(float(found.x[0]), 0.01)
+    found = minimize(
+        lambda simplex: reconstruction_error(kept, max(float(simplex[0]), LEAST), bits, axis),
+        START[:1],
+        method="Nelder-Mead",
+        options=options,
+    )
+    return max(float(found.x[0]), LEAST)
 
 
 def kept_weights(model: nn.Module) -> dict[str, Float[Tensor, "..."]]:
@@ -150,7 +158,13 @@ def power_rule(exponent: float) -> GridRule:
 
 
 def quantised(
-    model: nn.Module, rule: GridRule, bits: int, inputs: Mapping[str, Inputs] | None = None, axis: int | None = None
+    model: nn.Module,
+    rule: GridRule,
+    bits: int,
+    inputs: Mapping[str, Inputs] | None = None,
+    axis: int | None = None,
+    *,
+    spared: Collection[str] = (),
 ) -> nn.Module:
     """A copy that computes with rounded weights and, if told what comes in, rounded inputs.
 
@@ -164,18 +178,59 @@ def quantised(
         bits: of weights and inputs.
         inputs: of each layer, by name, as `inputs_without_data` found them; without them inputs stay as they are.
         axis: of the slices of a weight that get a scale each, 0 for output channels; None is one scale for all.
+        spared: layers whose inputs get even steps of 8 bits instead.
+
+    Raises:
+        ValueError: bits of which there is no grid.
+        KeyError: a layer whose inputs are not known.
     """
 
     def on_grid(weight: Tensor) -> Tensor:
         scale = scale_of(weight, axis)
-        return quantise(weight, rule((weight.abs() / scale.clamp_min(1e-30)).flatten().numpy(), bits, True), scale)
+        return quantise(weight, rule((weight.abs() / scale.clamp_min(TINY)).flatten().numpy(), bits, True), scale)
 
     result = with_weights(model, on_grid)
     if inputs is None:
         return result
     rounding = []
-    for known in (inputs[name] for name, module in result.named_modules() if isinstance(module, QUANTISED)):
-        grid = rule((known.sample.abs() / known.scale).clamp(max=1).numpy(), bits, known.signed)
+    for name in (name for name, module in result.named_modules() if isinstance(module, QUANTISED)):
+        known = inputs[name]
+        magnitudes = (known.sample.abs() / max(known.scale, TINY)).clamp(max=1).numpy()
+        grid = uniform_grid(8, signed=known.signed) if name in spared else rule(magnitudes, bits, known.signed)
         rounding.append(InputQuantisation(grid, signed=known.signed))
         rounding[-1].scale.fill_(known.scale)
-    return quantisation_aware(result, None, lambda made=iter(rounding): next(made)).eval()
+    left = iter(rounding)
+    return quantisation_aware(result, None, lambda: next(left)).eval()
+
+
+def powerquant(model: nn.Module, example: Float[Tensor, "B ..."], bits: int, axis: int | None = 0) -> tuple[nn.Module, pd.DataFrame]:
+    """Weights on the power grid that changes them least; inputs stay as they are, and no data are needed.
+
+        small, report = powerquant(model, images[:2], bits=4)
+
+    Args:
+        example: a batch the model takes, to fold batch norms with.
+        bits: of a weight, sign included.
+        axis: as `rounded` takes it.
+
+    Returns:
+        A copy with folded batch norms; and a row per layer: `layer`, `weights`, the common `exponent`, and the error of rounding over the
+        norm of the layer's weights, `error` with this exponent and `uniform` with exponent 1.
+
+    Raises:
+        ValueError: bits of which there is no grid, or batch norms that cannot be folded.
+    """
+    flat = folded(model, example)
+    weights = kept_weights(flat)
+    exponent = find_exponent(weights.values(), bits, axis)
+    report = pd.DataFrame(
+        {
+            "layer": name,
+            "weights": own.numel(),
+            "exponent": exponent,
+            "error": reconstruction_error([own], exponent, bits, axis) / max(float(own.norm()), TINY),
+            "uniform": reconstruction_error([own], 1.0, bits, axis) / max(float(own.norm()), TINY),
+        }
+        for name, own in weights.items()
+    )
+    return with_weights(flat, lambda weight: rounded(weight, exponent, bits, axis)), report
