@@ -14,7 +14,7 @@ from jaxtyping import Float
 from scipy.optimize import minimize
 from torch import Tensor, nn
 
-from facelab.blocks.quantisation import QUANTISED, Grid, InputQuantisation, power_grid, quantisation_aware, quantise, scale_of, uniform_grid
+from facelab.blocks.quantisation import QUANTISED, Grid, InputQuantisation, power_grid, quantise, scale_of, uniform_grid
 from facelab.networks.evaluation import copied
 from facelab.networks.folding import folded
 from facelab.networks.layers import LAYERS, channel_axis
@@ -182,7 +182,6 @@ def quantised(
 
     Raises:
         ValueError: bits of which there is no grid.
-        KeyError: a layer whose inputs are not known.
     """
 
     def on_grid(weight: Tensor) -> Tensor:
@@ -190,17 +189,33 @@ def quantised(
         return quantise(weight, rule((weight.abs() / scale.clamp_min(TINY)).flatten().numpy(), bits, True), scale)
 
     result = with_weights(model, on_grid)
-    if inputs is None:
-        return result
-    rounding = []
-    for name in (name for name, module in result.named_modules() if isinstance(module, QUANTISED)):
-        known = inputs[name]
+    return result if inputs is None else with_rounded_inputs(result, rule, bits, inputs, spared)
+
+
+def with_rounded_inputs(
+    model: nn.Module, rule: GridRule, bits: int, inputs: Mapping[str, Inputs], spared: Collection[str] = ()
+) -> nn.Module:
+    """A copy in which a layer `f` whose inputs are known is `nn.Sequential(rounding, f)`; weights stay as they are.
+
+    Args:
+        model: its batch norms are folded.
+        rule, bits, spared: as `quantised` takes them.
+        inputs: of the layers that are meant.
+
+    Raises:
+        ValueError: bits of which there is no grid.
+    """
+    result = copied(model)
+    for name, known in inputs.items():
         magnitudes = (known.sample.abs() / max(known.scale, TINY)).clamp(max=1).numpy()
         grid = uniform_grid(8, signed=known.signed) if name in spared else rule(magnitudes, bits, known.signed)
-        rounding.append(InputQuantisation(grid, signed=known.signed))
-        rounding[-1].scale.fill_(known.scale)
-    left = iter(rounding)
-    return quantisation_aware(result, None, lambda: next(left)).eval()
+        rounding = InputQuantisation(grid, signed=known.signed)
+        rounding.scale.fill_(known.scale)
+        wrapped = nn.Sequential(rounding, result.get_submodule(name))
+        if not name:
+            return wrapped.eval()
+        result.set_submodule(name, wrapped)
+    return result.eval()
 
 
 def powerquant(model: nn.Module, example: Float[Tensor, "B ..."], bits: int, axis: int | None = 0) -> tuple[nn.Module, pd.DataFrame]:
