@@ -115,7 +115,7 @@ class Inputs:
     sample: Float[Tensor, " n"]
 
 
-def inputs_without_data(model: nn.Module, noise: Float[Tensor, "B ..."], most: int = 20_000) -> dict[str, Inputs]:
+def inputs_without_data(model: nn.Module, noise: Float[Tensor, "B ..."], most: int = 5_000) -> dict[str, Inputs]:
     """What each linear layer and convolution is given, known from the statistics that batch norms store.
 
     Noise runs through a copy whose batch norms divide by the noise's own statistics. What leaves them has the mean and the deviation of
