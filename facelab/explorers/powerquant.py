@@ -49,6 +49,11 @@ class ExponentExplorer(Explorer):
             return 100 * errors / max(reconstruction_error([weights[layer]], 1.0, bits, axis), 1e-30)
 
         @lru_cache(maxsize=256)
+        def histogram(layer: str, axis: int | None) -> tuple[np.ndarray, np.ndarray]:
+            own = weights[layer] / scale_of(weights[layer], axis).clamp_min(1e-30)
+            return np.histogram(own.numpy(), BINS, (-1, 1))
+
+        @lru_cache(maxsize=256)
         def losses(layer: str, bits: int, axis: int | None, exponent: float) -> np.ndarray:
             own = weights[layer] / scale_of(weights[layer], axis).clamp_min(1e-30)
             error = (quantise(own, power_grid(bits, exponent), 1.0) - own).flatten().numpy()
@@ -56,8 +61,7 @@ class ExponentExplorer(Explorer):
 
         def draw(exponent: float, layer: str, bits: int, channels: bool) -> View:
             axis = 0 if channels else None
-            own = weights[layer] / scale_of(weights[layer], axis).clamp_min(1e-30)
-            counts, edges = np.histogram(own.numpy(), BINS, (-1, 1))
+            counts, edges = histogram(layer, axis)
             grid, index = power_grid(bits, exponent), int(np.abs(EXPONENTS - exponent).argmin())
             lost = {f"exponent {exponent:g}": losses(layer, bits, axis, exponent), "exponent 1": losses(layer, bits, axis, 1.0)}
             found = curve(layer, bits, axis)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from facelab.pictures.style import AMOUNT, BLUE, GRAY, ORANGE, PALETTE, PINK, Picture, new_picture, styled
 
@@ -53,7 +53,7 @@ def plot_product_errors(errors: Mapping[str, Float[np.ndarray, "N N"]], ends: tu
 
 @styled
 def plot_levels(
-    counts: Float[np.ndarray, " bins"],
+    counts: Int[np.ndarray, " bins"],
     edges: Float[np.ndarray, " bins+1"],
     levels: Float[np.ndarray, " L"],
     thresholds: Float[np.ndarray, " T"],
