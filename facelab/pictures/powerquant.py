@@ -95,7 +95,7 @@ def plot_levels(
         color = PALETTE[(1, 2)[place]]
         right.plot(exponents, curve, color=color)
         right.plot(exponents[index], curve[index], "o", color=color, markeredgecolor="white", markersize=6)
-        right.text(0.97, 0.93 - 0.07 * place, name, color=color, fontsize=8, ha="right", transform=right.transAxes)
+        right.text(0.5, 0.93 - 0.07 * place, name, color=color, fontsize=8, ha="center", transform=right.transAxes)
     lowest = min(float(curve.min()) for curve in curves.values())
     right.set(xlabel="exponent", ylabel="error, % of that of even steps", ylim=(lowest - 8, 205))
     right.set_title("reconstruction error")
