@@ -80,7 +80,7 @@ def plot_levels(
     top.stairs(counts, edges, fill=True, color="#d4d4d4")
     top.vlines(fences, 0, high, color=PINK, linewidth=0.8, alpha=0.9 if len(fences) < 40 else 0.4)
     top.vlines(every, 0, 0.55 * high, color=ORANGE, linewidth=min(2.2, 80 / len(every)))
-    top.set(xlim=(-1.02, 1.02), ylim=(0, high), ylabel="weights", xticklabels=[])
+    top.set(xlim=(-1.02, 1.02), ylim=(0, high), ylabel="weights", xticks=[])
     top.set_title(f"{len(every)} levels (orange) and the thresholds between them (pink)")
     middle = (edges[1:] + edges[:-1]) / 2
     for place, (name, own) in enumerate(lost.items()):
