@@ -24,6 +24,7 @@ from facelab.networks.folding import NORMS
 
 VERSION = "1"
 MOST_VALUES = 2**16
+MOST_ROW_LEVELS = 2**9
 WIDTHS = (
     "in_channels",
     "out_channels",
@@ -66,10 +67,39 @@ def encoded(values: Shaped[np.ndarray, "..."]) -> tuple[Parts, dict[str, Any]]:
             choices.append((parts | {".rest": rest}, about))
         distinct, codes = np.unique(rest, return_inverse=True)
         if 0 < len(distinct) <= MOST_VALUES:
-            bits = max(1, math.ceil(math.log2(len(distinct))))
-            packed = np.packbits((codes.ravel()[:, None] >> np.arange(bits)[::-1]).astype(np.uint8) & 1)
+            packed, bits = _packed_codes(codes, len(distinct))
             choices.append((parts | {".values": distinct, ".codes": packed}, about | {"bits": bits}))
+    if values.ndim > 1 and values.dtype == np.float32 and (found := _scaled_rows(values.reshape(len(values), -1))) is not None:
+        scales, levels, codes = found
+        packed, bits = _packed_codes(codes, len(levels))
+        about = {"shape": list(values.shape), "type": str(values.dtype), "bits": bits}
+        choices.append(({".scales": scales, ".values": levels, ".codes": packed}, about))
     return min(choices, key=lambda choice: sum(part.nbytes for part in choice[0].values()) + (80 if choice[1] else 0))
+
+
+def _packed_codes(codes: np.ndarray, count: int) -> tuple[np.ndarray, int]:
+    """Codes below `count` as bits, and how many bits each has."""
+    bits = max(1, math.ceil(math.log2(count)))
+    return np.packbits((codes.ravel()[:, None] >> np.arange(bits)[::-1]).astype(np.uint8) & 1), bits
+
+
+def _scaled_rows(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """Scales, levels and codes with rows = scales * levels[codes], bit for bit, if there are few levels; else None.
+
+    So a weight that was rounded with a scale for each output takes hardly more than one with a single scale.
+    """
+    scales = np.abs(rows).max(axis=1, keepdims=True)
+    relative = np.divide(rows, scales, out=np.zeros_like(rows), where=scales > 0)
+    names, first, codes = np.unique(relative.astype(np.float64).round(5), return_index=True, return_inverse=True)
+    if len(names) > min(MOST_ROW_LEVELS, rows.size // 4):
+        return None
+    codes, levels = codes.reshape(rows.shape), relative.ravel()[first]
+    for code in range(len(levels)):  # division has lost the last bit of some
+        place = codes == code
+        true, scale = rows[place], np.broadcast_to(scales, rows.shape)[place]
+        near = (levels[code], *(np.nextafter(levels[code], np.float32(side)) for side in (-2, 2)))
+        levels[code] = max(near, key=lambda level: (scale * level == true).sum())
+    return (scales[:, 0], levels, codes) if np.array_equal(scales * levels[codes], rows) else None
 
 
 def decoded(parts: Parts, about: dict[str, Any]) -> Shaped[np.ndarray, "..."]:
@@ -81,6 +111,8 @@ def decoded(parts: Parts, about: dict[str, Any]) -> Shaped[np.ndarray, "..."]:
     if "bits" in about:
         bits = np.unpackbits(parts[".codes"], count=count * about["bits"]).reshape(count, about["bits"])
         rest = parts[".values"][bits @ (1 << np.arange(about["bits"])[::-1])]
+        if ".scales" in parts:
+            rest = (parts[".scales"][:, None] * rest.reshape(len(parts[".scales"]), -1)).ravel()
     else:
         rest = parts[".rest"]
     if "kept" not in about:
@@ -193,7 +225,7 @@ def load_packed(path: str | Path, build: Callable[[], nn.Module] | nn.Module) ->
 def _decoded_all(stored: Parts, tensors: dict[str, dict]) -> Iterator[tuple[str, np.ndarray]]:
     taken = set()
     for name, about in tensors.items():
-        names = {part: f"{name}{part}" for part in (".there", ".rest", ".values", ".codes") if f"{name}{part}" in stored}
+        names = {part: f"{name}{part}" for part in (".there", ".rest", ".scales", ".values", ".codes") if f"{name}{part}" in stored}
         taken |= set(names.values())
         yield name, decoded({part: stored[key] for part, key in names.items()}, about)
     yield from ((name, values) for name, values in stored.items() if name not in taken)

@@ -119,6 +119,12 @@ def _archtree(job: Job) -> tuple[nn.Module, pd.DataFrame]:
     return job.fine_tuned(small), report
 
 
+def _powerquant(job: Job) -> tuple[nn.Module, pd.DataFrame]:
+    from facelab.methods.powerquant import powerquant
+
+    return powerquant(job.model, job.example, bits=round(job.strength))
+
+
 def _torch_pruning(criterion: str) -> Compress:
     def run(job: Job) -> tuple[nn.Module, pd.DataFrame]:
         from facelab.compression.opponents import pruned
@@ -138,11 +144,12 @@ METHODS: dict[str, Method] = {
     "archtree": Method(
         "Archtree", "share of the way to the narrowest network, in time on a simulated device", 0.5, (0.25, 0.5, 0.75), True, _archtree
     ),
+    "powerquant": Method("PowerQuant", "bits of a weight", 4, (3, 4, 6), False, _powerquant),
     "l1": Method("L1", *_CHANNELS, True, _torch_pruning("l1")),
     "fpgm": Method("FPGM", *_CHANNELS, True, _torch_pruning("fpgm")),
     "taylor": Method("Taylor", *_CHANNELS, True, _torch_pruning("taylor")),
 }
-OWN = ("singe", "red", "redpp", "archtree")
+OWN = ("singe", "red", "redpp", "archtree", "powerquant")
 OPPONENTS = ("l1", "fpgm", "taylor")
 
 

@@ -20,6 +20,7 @@ from facelab.explorers.neighbours import NeighbourExplorer
 from facelab.explorers.neuron_path import NeuronPathExplorer
 from facelab.explorers.photo import PhotoExplorer
 from facelab.explorers.pose_gate import PoseGateExplorer
+from facelab.explorers.powerquant import ExponentExplorer
 from facelab.explorers.recombinator import RecombinatorExplorer
 from facelab.explorers.red import BandwidthExplorer
 from facelab.explorers.search_tree import SearchTreeExplorer
@@ -35,6 +36,7 @@ __all__ = [
     "CurveExplorer",
     "EquivarianceExplorer",
     "Explorer",
+    "ExponentExplorer",
     "GatingTreeExplorer",
     "GazeExplorer",
     "LayerImportanceExplorer",

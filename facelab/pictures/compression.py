@@ -19,9 +19,20 @@ SCALES = {"bytes": 1000, "multiplies": 1000, "latency": 1}
 MARKS = {
     "original": (BLACK, "X"), "SInGE": (BLUE, "o"), "RED": (RED, "s"), "RED++": (ORANGE, "D"), "Archtree": (GREEN, "^"),
     "L1": (GRAY, "v"), "FPGM": (PINK, "P"), "Taylor": (SKY, "h"),
+    "PowerQuant": ("#882255", "p"),  # of Tol's palette, as its eight colours are taken
 }  # fmt: skip
 """Colour and marker of each method, everywhere."""
-SYMBOLS = {"X": "x", "o": "circle", "s": "square", "D": "diamond", "^": "triangle-up", "v": "triangle-down", "P": "cross", "h": "hexagon"}
+SYMBOLS = {
+    "X": "x",
+    "o": "circle",
+    "s": "square",
+    "D": "diamond",
+    "^": "triangle-up",
+    "v": "triangle-down",
+    "P": "cross",
+    "h": "hexagon",
+    "p": "pentagon",
+}
 
 
 def mark(method: str) -> tuple[str, str]:

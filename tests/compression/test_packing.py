@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from facelab.blocks import seeded
+from facelab.blocks.quantisation import logarithmic_grid, power_grid, quantise, scale_of, uniform_grid
 from facelab.compression import zoo
 from facelab.compression.packing import bytes_of, decoded, encoded, load_packed, packed, save_packed
 from facelab.networks.folding import folded
@@ -171,3 +172,22 @@ def test_what_is_no_packed_network_is_refused(tmp_path):
         load_packed(tmp_path / "mobile.safetensors", own_networks.Attentive)
     with pytest.raises(ValueError, match="bfloat16"):
         packed(own_networks.mobile().to(torch.bfloat16))
+
+
+@pytest.mark.parametrize("grid", [uniform_grid(2), uniform_grid(4), power_grid(4, 0.55), logarithmic_grid(4)])
+@pytest.mark.parametrize("axis", [None, 0])
+def test_rounded_weights_take_their_bits_and_a_scale_for_each_row(grid, axis):
+    weight = torch.randn(24, 16, 3, 3, generator=torch.Generator().manual_seed(1))
+    weight[5] = 0
+    rounded = quantise(weight, grid, scale_of(weight, axis)).numpy()
+    parts, about = encoded(rounded)
+    assert np.array_equal(decoded(parts, about), rounded)
+    count = 2 * len(grid.levels) - 1
+    bits = int(np.ceil(np.log2(count)))
+    assert sum(part.nbytes for part in parts.values()) <= weight.numel() * bits / 8 + 4 * count + (0 if axis is None else 4 * 24)
+
+
+def test_rows_without_a_common_grid_are_stored_another_way():
+    weight = np.random.default_rng(0).normal(size=(8, 40)).astype(np.float32)
+    parts, about = encoded(weight)
+    assert not about and np.array_equal(parts[""], weight)

@@ -135,6 +135,11 @@ def bandwidth():
     return explorers.BandwidthExplorer(layers, scales, {"density": 90 - 20 * scales, "k-means": 90 - 5 * scales})
 
 
+def exponent():
+    generator = np.random.default_rng(0)
+    return explorers.ExponentExplorer({"first": generator.normal(size=(20, 30)), "second": generator.laplace(size=(8, 4, 3, 3))})
+
+
 def neuron_path():
     with seeded(0):
         model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.ReLU(), torch.nn.Linear(3, 2)).double()
@@ -179,6 +184,7 @@ BUILDERS = {
     "attention": attention,
     "bandwidth": bandwidth,
     "cascade": cascade,
+    "exponent": exponent,
     "attribution": small_attribution.explorer,
     "gating tree": lambda: gating_tree(3),
     "deep gating tree": lambda: gating_tree(6),
