@@ -24,6 +24,7 @@ from facelab.explorers.recombinator import RecombinatorExplorer
 from facelab.explorers.red import BandwidthExplorer
 from facelab.explorers.search_tree import SearchTreeExplorer
 from facelab.explorers.splitting import SplitExplorer
+from facelab.explorers.ternary import TernaryExplorer
 
 __all__ = [
     "AttentionExplorer",
@@ -45,6 +46,7 @@ __all__ = [
     "RecombinatorExplorer",
     "SearchTreeExplorer",
     "SplitExplorer",
+    "TernaryExplorer",
     "View",
     "WorldExplorer",
     "attention_view",

@@ -187,6 +187,7 @@ BUILDERS = {
     "neuron path": neuron_path,
     "curves": curves,
     "splitting": splitting,
+    "ternary": explorers.TernaryExplorer,
 }
 built = lru_cache(lambda name: BUILDERS[name]())
 

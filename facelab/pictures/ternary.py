@@ -1,0 +1,137 @@
+"""Ternary weights: three cells on a histogram, what each weight loses, errors by thresholds and by tails, accuracy by scenario."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from facelab.pictures.style import AMOUNT, BLACK, BLUE, GRAY, GREEN, ORANGE, PINK, RED, SKY, YELLOW, Picture, new_picture, styled
+
+COLORS = {"naive": GRAY, "TQuant": BLUE, "MQuant": ORANGE, "MQuant, skewed": RED, "TWN": GREEN, "Lloyd": PINK}
+MARKERS = {"naive": "X", "TQuant": "s", "MQuant": "o", "MQuant, skewed": "P", "TWN": "^", "Lloyd": "D"}
+"""Of each operator, everywhere."""
+
+
+@styled
+def show_cells(
+    weights: Float[np.ndarray, " n"], low: float, high: float, level: float, *, title: str = "", reach: float | None = None
+) -> Picture:
+    """One channel: its weights as a histogram, coloured by code, the three levels below; and how far each weight is moved.
+
+    Args:
+        weights: of the channel.
+        low, high: thresholds; below the first the code is -1, above the second 1.
+        level: what the outer codes stand for.
+        title: of the histogram.
+        reach: how far the axis goes; the largest weight if it is not given.
+    """
+    reach = 1.05 * (reach or max(float(np.abs(weights).max(initial=0.0)), level, 1e-9))
+    picture = Picture(figsize=(9.6, 3.9))  # axes at fixed places, which is quicker to redraw
+    histogram, moved = picture.add_axes((0.07, 0.14, 0.5, 0.74)), picture.add_axes((0.65, 0.14, 0.33, 0.74))
+    edges = np.linspace(-reach, reach, 61)
+    codes = (weights > high).astype(int) - (weights < low)
+    top = max(1, np.histogram(weights, edges)[0].max())
+    for code, color in ((-1, ORANGE), (0, GRAY), (1, SKY)):
+        own = np.histogram(weights[codes == code], edges)[0]
+        histogram.stairs(own, edges, fill=True, color=color, alpha=0.85, label=f"code {code}: {(codes == code).mean():.0%}")
+        histogram.plot([code * level], [-0.055 * top], "^", color=color if code else BLACK, ms=8, mec=BLACK, clip_on=False)
+    for edge in (low, high):
+        histogram.axvline(edge, color=BLACK, lw=1.0, ls="--")
+    histogram.set(
+        xlabel="weight (triangles: the three levels)", ylabel="number of weights", xlim=(-reach, reach), ylim=(-0.11 * top, 1.3 * top)
+    )
+    histogram.set_title(title)
+    histogram.legend(loc="upper right", ncols=3, handlelength=1.0, columnspacing=1.0)
+    places = np.linspace(-reach, reach, 401)
+    at = level * ((places > high).astype(float) - (places < low))
+    moved.plot(places, np.abs(places - at), color=BLACK, lw=1.0, label="error of any weight")
+    moved.plot(weights, np.abs(weights - level * codes), ".", color=BLUE, ms=4, alpha=0.5, label="of this channel's weights")
+    moved.set(
+        xlabel="weight",
+        ylabel="error",
+        xlim=(-reach, reach),
+        ylim=(0, 1.25 * max(reach / 2, float(np.abs(weights - level * codes).max(initial=0)))),
+    )
+    moved.set_title("how far each weight is moved")
+    moved.legend(loc="upper center", ncols=2, handlelength=1.0, columnspacing=1.0)
+    return picture
+
+
+@styled
+def plot_landscape(
+    thresholds: Float[np.ndarray, " T"],
+    levels: Float[np.ndarray, " L"],
+    errors: Mapping[str, Float[np.ndarray, "L T"]],
+    points: Mapping[str, tuple[float, float]],
+    *,
+    width: float = 9.6,
+) -> Picture:
+    """Each kind of error for all pairs of a threshold and a level, as contours, with the operators as points.
+
+    Args:
+        thresholds, levels: in units of the largest magnitude.
+        errors: kind -> error of every pair.
+        points: operator -> its threshold and level.
+        width: inches.
+    """
+    picture, grid = new_picture(width, 3.4, 1, len(errors), sharey=True)
+    for axes, (kind, values) in zip(grid[0], errors.items(), strict=True):
+        axes.contourf(thresholds, levels, values, 14, cmap=AMOUNT)
+        lowest = np.unravel_index(values.argmin(), values.shape)
+        axes.plot(thresholds[lowest[1]], levels[lowest[0]], "*", color=YELLOW, mec=BLACK, ms=15, label="lowest", zorder=3)
+        for name, (threshold, level) in points.items():
+            axes.plot(threshold, level, MARKERS[name], color=COLORS[name], mec="white", ms=8, label=name, zorder=4)
+        axes.set(xlabel="threshold / largest weight", title=f"{kind} error, {values.min():.2f} (dark) to {values.max():.2f}")
+    grid[0, 0].set_ylabel("level / largest weight")
+    grid[0, -1].legend(loc="upper left", bbox_to_anchor=(1.02, 1.0))
+    return picture
+
+
+@styled
+def plot_tails(
+    kurtosis: Float[np.ndarray, " K"], errors: Mapping[str, Mapping[str, Float[np.ndarray, " K"]]], *, width: float = 9.6
+) -> Picture:
+    """Each kind of error against the weight of the tails, a line for each operator.
+
+    Args:
+        kurtosis: of the weights, 1.8 for uniform ones, 3 for Gaussian ones.
+        errors: kind -> operator -> error in the unit that the kind names.
+        width: inches.
+    """
+    picture, grid = new_picture(width, 3.1, 1, len(errors))
+    for axes, (kind, curves) in zip(grid[0], errors.items(), strict=True):
+        for name, values in curves.items():
+            axes.plot(kurtosis, values, marker=MARKERS[name], ms=4, color=COLORS[name], label=name)
+        axes.set(xlabel="kurtosis", ylabel=kind, ylim=(0, None), xscale="log")
+        axes.set_xticks([2, 3, 6, 12, 25], ["2", "3", "6", "12", "25"])
+        axes.minorticks_off()
+        axes.grid()
+    grid[0, -1].legend(loc="upper left", bbox_to_anchor=(1.02, 1.0))
+    return picture
+
+
+@styled
+def plot_scenarios(
+    scores: Mapping[str, Mapping[str, Sequence[float]]], whole: float, *, label: str = "right, %", width: float = 9.6
+) -> Picture:
+    """A group for each scenario, in it a dot for each network and a bar for the mean of each operator.
+
+    Args:
+        scores: scenario -> operator -> score of each network.
+        whole: mean score of the networks before rounding.
+        label: what is measured, with its unit.
+        width: inches.
+    """
+    picture, grid = new_picture(width, 3.6)
+    axes, known = grid[0, 0], list(dict.fromkeys(name for own in scores.values() for name in own))
+    for place, own in enumerate(scores.values()):
+        for number, name in enumerate(own):
+            x, values = place + 0.15 * (number - (len(known) - 1) / 2), np.asarray(own[name], dtype=float)
+            axes.bar(x, values.mean(), 0.13, color=COLORS[name], alpha=0.75, label=name if place == 0 else None)
+            axes.plot(x + np.linspace(-0.035, 0.035, len(values)), values, MARKERS[name], color=BLACK, ms=3)
+            axes.text(x, 1.5, f"{values.mean():.0f}", ha="center", color=BLACK, fontsize=7)
+    axes.axhline(whole, color=BLACK, lw=0.9, ls="--", label="numbers of 32 bits")
+    axes.set_xticks(range(len(scores)), list(scores))
+    axes.set(ylabel=label, ylim=(0, 104))
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), title="dots: networks")
+    return picture
