@@ -45,6 +45,9 @@ class Cells:
         return self.level * self.codes(rows)
 
 
+Operator = Callable[[Tensor], Cells]
+
+
 def naive(rows: Float[Tensor, "C n"]) -> Cells:
     """Rounding to nearest after division by the largest magnitude: the cell of zero takes half of the support."""
     largest = rows.abs().amax(dim=1, keepdim=True)
@@ -82,7 +85,7 @@ def lloyd(rows: Float[Tensor, "C n"]) -> Cells:
     return Cells(-level / 2, level / 2, level)  # the optimum is a fixed point of Lloyd's rounds, which cut at half a level
 
 
-OPERATORS: dict[str, Callable[[Tensor], Cells]] = {
+OPERATORS: dict[str, Operator] = {
     "naive": naive, "TQuant": tquant, "MQuant": mquant, "MQuant, skewed": mquant_skewed, "TWN": twn, "Lloyd": lloyd,
 }  # fmt: skip
 
@@ -94,12 +97,14 @@ def _with_level(rows: Tensor, high: Tensor, low: Tensor | None = None) -> Cells:
     return Cells(low, high, ((codes * rows).sum(dim=1, keepdim=True) / codes.abs().sum(dim=1, keepdim=True).clamp_min(1)).clamp_min(0))
 
 
-def operator(name: str) -> Callable[[Tensor], Cells]:
-    """An operator by its name.
+def operator(name: str | Operator) -> Operator:
+    """An operator by its name; a function that makes cells of rows is taken as it is.
 
     Raises:
         ValueError: there is none of that name.
     """
+    if callable(name):
+        return name
     if name not in OPERATORS:
         raise ValueError(f"There is no operator {name!r}; choose one of {', '.join(OPERATORS)}.")
     return OPERATORS[name]
@@ -117,14 +122,14 @@ class _StraightThrough(torch.autograd.Function):
         return gradient, None
 
 
-def ternary(weight: Float[Tensor, "C ..."], name: str = "TQuant") -> Float[Tensor, "C ..."]:
+def ternary(weight: Float[Tensor, "C ..."], name: str | Operator = "TQuant") -> Float[Tensor, "C ..."]:
     """A weight whose channels have three values each; gradients go straight through, thresholds and levels are constants.
 
         student = quantisation_aware(model, lambda weight: ternary(weight, "MQuant"))
 
     Args:
         weight: (C, ...) of a layer, output channels first; a channel of zeros stays zero.
-        name: of `OPERATORS`.
+        name: of `OPERATORS`, or a function such as those.
 
     Raises:
         ValueError: no such operator.
@@ -148,7 +153,9 @@ def errors(weight: Float[Tensor, "C ..."], rounded: Float[Tensor, "C ..."]) -> d
     return {what: float(each.mean()) for what, each in values.items()}
 
 
-def compress(model: nn.Module, example: Float[Tensor, "B ..."], name: str = "TQuant", share: float = 1.0) -> tuple[nn.Module, pd.DataFrame]:
+def compress(
+    model: nn.Module, example: Float[Tensor, "B ..."], name: str | Operator = "TQuant", share: float = 1.0
+) -> tuple[nn.Module, pd.DataFrame]:
     """Makes layers ternary without any data.
 
         small, report = compress(model, torch.zeros(1, 1, 16, 16), "TQuant")
@@ -156,7 +163,7 @@ def compress(model: nn.Module, example: Float[Tensor, "B ..."], name: str = "TQu
     Args:
         model: stays as it is; its batch norms are folded first.
         example: (B, ...) a batch the model takes; only its shape counts.
-        name: of `OPERATORS`.
+        name: of `OPERATORS`, or a function such as those.
         share: of the linear and convolution layers that become ternary, above 0 and at most 1; those with most weights first, so that a
             first and a last layer, which are small as a rule, keep their numbers longest.
 
@@ -190,7 +197,9 @@ def chosen_layers(model: nn.Module, share: float = 1.0) -> list[str]:
     return [name for name in sizes if name in kept]
 
 
-def calibrated(model: nn.Module, inputs: Float[Tensor, "B ..."], name: str = "TQuant", share: float = 1.0, rounds: int = 3) -> nn.Module:
+def calibrated(
+    model: nn.Module, inputs: Float[Tensor, "B ..."], name: str | Operator = "TQuant", share: float = 1.0, rounds: int = 3
+) -> nn.Module:
     """Makes layers ternary with the help of some inputs without targets: post-training quantisation.
 
     In each layer codes begin as the operator has them. Then each in turn takes the value, of three, that leaves least square error of the

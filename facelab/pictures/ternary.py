@@ -37,21 +37,16 @@ def show_cells(
         histogram.plot([code * level], [-0.055 * top], "^", color=color if code else BLACK, ms=8, mec=BLACK, clip_on=False)
     for edge in (low, high):
         histogram.axvline(edge, color=BLACK, lw=1.0, ls="--")
-    histogram.set(
-        xlabel="weight (triangles: the three levels)", ylabel="number of weights", xlim=(-reach, reach), ylim=(-0.11 * top, 1.3 * top)
-    )
+    histogram.set(xlabel="weight (triangles: the three levels)", ylabel="number of weights")
+    histogram.set(xlim=(-reach, reach), ylim=(-0.11 * top, 1.3 * top))
     histogram.set_title(title)
     histogram.legend(loc="upper right", ncols=3, handlelength=1.0, columnspacing=1.0)
     places = np.linspace(-reach, reach, 401)
     at = level * ((places > high).astype(float) - (places < low))
     moved.plot(places, np.abs(places - at), color=BLACK, lw=1.0, label="error of any weight")
-    moved.plot(weights, np.abs(weights - level * codes), ".", color=BLUE, ms=4, alpha=0.5, label="of this channel's weights")
-    moved.set(
-        xlabel="weight",
-        ylabel="error",
-        xlim=(-reach, reach),
-        ylim=(0, 1.25 * max(reach / 2, float(np.abs(weights - level * codes).max(initial=0)))),
-    )
+    off = np.abs(weights - level * codes)
+    moved.plot(weights, off, ".", color=BLUE, ms=4, alpha=0.5, label="of this channel's weights")
+    moved.set(xlabel="weight", ylabel="error", xlim=(-reach, reach), ylim=(0, 1.25 * max(reach / 2, off.max(initial=0.0))))
     moved.set_title("how far each weight is moved")
     moved.legend(loc="upper center", ncols=2, handlelength=1.0, columnspacing=1.0)
     return picture
