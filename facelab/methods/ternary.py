@@ -10,6 +10,7 @@ Thresholds and levels are our reconstruction: TQuant by the smallest largest err
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from facelab.blocks.quantisation import QUANTISED
+from facelab.blocks.quantisation import QUANTISED, quantisation_aware
 from facelab.networks.evaluation import copied, evaluating
 from facelab.networks.folding import folded
 
@@ -95,6 +96,51 @@ def _with_level(rows: Tensor, high: Tensor, low: Tensor | None = None) -> Cells:
     low = -high if low is None else low
     codes = Cells(low, high, high).codes(rows)
     return Cells(low, high, ((codes * rows).sum(dim=1, keepdim=True) / codes.abs().sum(dim=1, keepdim=True).clamp_min(1)).clamp_min(0))
+
+
+def gain(weight: Float[Tensor, "C ..."], rounded: Float[Tensor, "C ..."]) -> Float[Tensor, " C"]:
+    """How much of each channel is left in its rounded weights: their product over its square.
+
+    Inputs that are alike and independent meet outputs that are the true ones times the gain, and an error that has nothing to do with
+    them. A level of least squares has a gain below one wherever it has an error.
+    """
+    rows, found = weight.flatten(1), rounded.flatten(1)
+    return (rows * found).sum(dim=1) / rows.square().sum(dim=1).clamp_min(torch.finfo(rows.dtype).tiny)
+
+
+def with_gain(name: str | Operator) -> Operator:
+    """An operator with the same cells and the level whose gain is one. This is ours, a step beside the paper.
+
+    Args:
+        name: of `OPERATORS`, or a function such as those.
+    """
+
+    def restored(rows: Tensor) -> Cells:
+        cells = operator(name)(rows)
+        now = gain(rows, cells.rounded(rows))[:, None]
+        return Cells(cells.low, cells.high, torch.where(now > 0, cells.level / now, cells.level))
+
+    return restored
+
+
+def full_level(name: str | Operator) -> Operator:
+    """A control that lacks the level: the cells of an operator, decoded with the largest magnitude.
+
+    Args:
+        name: of `OPERATORS`, or a function such as those.
+    """
+
+    def control(rows: Tensor) -> Cells:
+        cells = operator(name)(rows)
+        return Cells(cells.low, cells.high, rows.abs().amax(dim=1, keepdim=True))
+
+    return control
+
+
+def wide_zero(rows: Float[Tensor, "C n"]) -> Cells:
+    """A control that lacks equal cells: the one of zero takes two thirds of the support, and levels are still middles."""
+    largest = rows.abs().amax(dim=1, keepdim=True)
+    return Cells(-2 * largest / 3, 2 * largest / 3, 5 * largest / 6)
 
 
 def operator(name: str | Operator) -> Operator:
@@ -252,6 +298,19 @@ def refined(rows: Float[Tensor, "C n"], cells: Cells, covariance: Float[Tensor, 
         best_level = ((codes @ covariance) * rows).sum(dim=1, keepdim=True) / spread.clamp_min(torch.finfo(rows.dtype).tiny)
         level = torch.where(spread > 0, best_level, level)
     return level * codes
+
+
+def student(model: nn.Module, example: Float[Tensor, "B ..."], name: str | Operator = "TQuant") -> nn.Module:
+    """A copy that computes with ternary weights in all its layers and trains the numbers behind them: quantisation-aware training.
+
+        model = train({"TQuant": Rival(lambda: student(model, images[:2]), loss)}, data, steps=100).models["TQuant"][0]
+
+    Args:
+        model: stays as it is; its batch norms are folded first.
+        example: (B, ...) a batch the model takes.
+        name: as `ternary` takes it.
+    """
+    return quantisation_aware(folded(model, example), partial(ternary, name=name)).requires_grad_(True)
 
 
 def _statistics(model: nn.Module, inputs: Tensor, layers: list[str]) -> dict[str, tuple[Tensor, Tensor]]:

@@ -31,9 +31,11 @@ def show_cells(
     edges = np.linspace(-reach, reach, 61)
     codes = (weights > high).astype(int) - (weights < low)
     top = max(1, np.histogram(weights, edges)[0].max())
+    below: Float[np.ndarray, " bins"] = np.zeros(len(edges) - 1)
     for code, color in ((-1, ORANGE), (0, GRAY), (1, SKY)):
-        own = np.histogram(weights[codes == code], edges)[0]
-        histogram.stairs(own, edges, fill=True, color=color, alpha=0.85, label=f"code {code}: {(codes == code).mean():.0%}")
+        own = below + np.histogram(weights[codes == code], edges)[0]
+        histogram.stairs(own, edges, baseline=below, fill=True, color=color, label=f"code {code}: {(codes == code).mean():.0%}")
+        below = own
         histogram.plot([code * level], [-0.055 * top], "^", color=color if code else BLACK, ms=8, mec=BLACK, clip_on=False)
     for edge in (low, high):
         histogram.axvline(edge, color=BLACK, lw=1.0, ls="--")
@@ -53,29 +55,25 @@ def show_cells(
 
 
 @styled
-def plot_landscape(
-    thresholds: Float[np.ndarray, " T"],
-    levels: Float[np.ndarray, " L"],
-    errors: Mapping[str, Float[np.ndarray, "L T"]],
-    points: Mapping[str, tuple[float, float]],
-    *,
-    width: float = 9.6,
-) -> Picture:
-    """Each kind of error for all pairs of a threshold and a level, as contours, with the operators as points.
+def plot_landscape(weights: Float[np.ndarray, " n"], points: Mapping[str, tuple[float, float]], *, width: float = 9.6) -> Picture:
+    """The largest, mean and root mean square error for all pairs of a threshold and a level, as contours; the operators as points.
 
     Args:
-        thresholds, levels: in units of the largest magnitude.
-        errors: kind -> error of every pair.
-        points: operator -> its threshold and level.
+        weights: of one channel.
+        points: operator -> its threshold and level, in units of the weights.
         width: inches.
     """
+    magnitudes, largest = np.abs(weights) / np.abs(weights).max(), float(np.abs(weights).max())
+    thresholds, levels = np.linspace(0.02, 0.98, 49), np.linspace(0.1, 1.0, 46)
+    off = np.abs(magnitudes - levels[:, None, None] * (magnitudes > thresholds[:, None]))  # levels x thresholds x weights
+    errors = {"largest": off.max(axis=2), "mean": off.mean(axis=2), "RMS": np.sqrt(np.square(off).mean(axis=2))}
     picture, grid = new_picture(width, 3.4, 1, len(errors), sharey=True)
     for axes, (kind, values) in zip(grid[0], errors.items(), strict=True):
         axes.contourf(thresholds, levels, values, 14, cmap=AMOUNT)
         lowest = np.unravel_index(values.argmin(), values.shape)
         axes.plot(thresholds[lowest[1]], levels[lowest[0]], "*", color=YELLOW, mec=BLACK, ms=15, label="lowest", zorder=3)
         for name, (threshold, level) in points.items():
-            axes.plot(threshold, level, MARKERS[name], color=COLORS[name], mec="white", ms=8, label=name, zorder=4)
+            axes.plot(threshold / largest, level / largest, MARKERS[name], color=COLORS[name], mec="white", ms=8, label=name, zorder=4)
         axes.set(xlabel="threshold / largest weight", title=f"{kind} error, {values.min():.2f} (dark) to {values.max():.2f}")
     grid[0, 0].set_ylabel("level / largest weight")
     grid[0, -1].legend(loc="upper left", bbox_to_anchor=(1.02, 1.0))
@@ -98,7 +96,7 @@ def plot_tails(
         for name, values in curves.items():
             axes.plot(kurtosis, values, marker=MARKERS[name], ms=4, color=COLORS[name], label=name)
         axes.set(xlabel="kurtosis", ylabel=kind, ylim=(0, None), xscale="log")
-        axes.set_xticks([2, 3, 6, 12, 25], ["2", "3", "6", "12", "25"])
+        axes.set_xticks([2, 3, 5, 8, 12], ["2", "3", "5", "8", "12"])
         axes.minorticks_off()
         axes.grid()
     grid[0, -1].legend(loc="upper left", bbox_to_anchor=(1.02, 1.0))
@@ -128,5 +126,5 @@ def plot_scenarios(
     axes.axhline(whole, color=BLACK, lw=0.9, ls="--", label="numbers of 32 bits")
     axes.set_xticks(range(len(scores)), list(scores))
     axes.set(ylabel=label, ylim=(0, 104))
-    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), title="dots: networks")
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), title="black: networks")
     return picture

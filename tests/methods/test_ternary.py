@@ -7,8 +7,25 @@ import pytest
 import torch
 from torch import nn
 
-from facelab.blocks.quantisation import quantisation_aware, quantise, scale_of, uniform_grid, with_rounded_weights
-from facelab.methods.ternary import OPERATORS, Cells, calibrated, chosen_layers, compress, errors, lloyd, mquant, operator, refined, ternary
+from facelab.blocks.quantisation import quantise, scale_of, uniform_grid, with_rounded_weights
+from facelab.methods.ternary import (
+    OPERATORS,
+    Cells,
+    calibrated,
+    chosen_layers,
+    compress,
+    errors,
+    full_level,
+    gain,
+    lloyd,
+    mquant,
+    operator,
+    refined,
+    student,
+    ternary,
+    wide_zero,
+    with_gain,
+)
 
 
 def rows(channels=7, n=300, seed=0, power=1.0):
@@ -81,6 +98,24 @@ def test_nothing_has_less_square_error_than_lloyd(power):
         assert ((weight - ternary(weight, name)).square().sum(dim=1) >= best - 1e-9).all()
 
 
+def test_least_squares_shrink_and_the_gain_comes_back():
+    weight = rows()
+    lost = (weight - ternary(weight, "Lloyd")).square().sum(dim=1) / weight.square().sum(dim=1)
+    assert torch.allclose(gain(weight, ternary(weight, "Lloyd")), 1 - lost)
+    for name in ("naive", "MQuant"):
+        restored = ternary(weight, with_gain(name))
+        assert torch.allclose(gain(weight, restored), torch.ones(7, dtype=torch.float64))
+        assert torch.equal(restored.sign(), ternary(weight, name).sign())
+    assert torch.equal(ternary(torch.zeros(2, 4), with_gain("naive")), torch.zeros(2, 4))
+
+
+def test_controls_lack_one_thing():
+    weight = rows()
+    assert torch.equal(ternary(weight, full_level("MQuant")).sign(), ternary(weight, "MQuant").sign())
+    assert torch.allclose(ternary(weight, full_level("MQuant")).abs().amax(dim=1), weight.abs().amax(dim=1))
+    assert errors(weight, ternary(weight, wide_zero))["largest"] > 0.6
+
+
 def test_gradients_go_straight_through():
     weight = rows().requires_grad_()
     target = rows(seed=1)
@@ -136,12 +171,13 @@ def test_refinement_lowers_the_error_from_any_start():
 
 
 def test_a_network_that_trains_behind_its_rounding():
-    model, x = compress(net(), torch.rand(2, 1, 8, 8))[0], torch.rand(16, 1, 8, 8)
-    student = quantisation_aware(model, lambda weight: ternary(weight, "MQuant"))
-    nn.functional.cross_entropy(student(x), torch.arange(16) % 4).backward()
-    assert all(parameter.grad is not None for parameter in student.parameters())
-    stored = with_rounded_weights(student.eval())
-    assert torch.allclose(stored(x), student(x))
+    x = torch.rand(16, 1, 8, 8)
+    learner = student(net(), x[:2], "MQuant")
+    assert torch.allclose(learner.eval()(x), compress(net(), x[:2], "MQuant")[0](x), atol=1e-6)
+    nn.functional.cross_entropy(learner(x), torch.arange(16) % 4).backward()
+    assert all(parameter.grad is not None for parameter in learner.parameters())
+    stored = with_rounded_weights(learner.eval())
+    assert torch.allclose(stored(x), learner(x))
 
 
 def test_what_is_refused():
