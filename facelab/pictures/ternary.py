@@ -38,7 +38,7 @@ def show_cells(
         below = own
         histogram.plot([code * level], [-0.055 * top], "^", color=color if code else BLACK, ms=8, mec=BLACK, clip_on=False)
     for edge in (low, high):
-        histogram.axvline(edge, color=BLACK, lw=1.0, ls="--")
+        histogram.axvline(edge, 0, 0.88, color=BLACK, lw=1.0, ls="--")
     histogram.set(xlabel="weight (triangles: the three levels)", ylabel="number of weights")
     histogram.set(xlim=(-reach, reach), ylim=(-0.11 * top, 1.3 * top))
     histogram.set_title(title)
