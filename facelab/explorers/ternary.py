@@ -59,8 +59,8 @@ class TernaryExplorer(Explorer):
         controls = {
             "operator": control(list(ternary.OPERATORS), "TQuant", "operator"),
             "tail": ipywidgets.SelectionSlider(options=list(TAILS), value="Gaussian", description="tails"),
-            "lean": control((0.0, 0.8, 0.1), 0.0, "lean"),
-            "outlier": control((1.0, 6.0, 0.5), 1.0, "largest times"),
+            "lean": control((0.0, 0.5, 0.1), 0.0, "lean"),
+            "outlier": control((1.0, 3.0, 0.25), 1.0, "largest times"),
         }
         super().__init__(draw, controls, page={"operator": 6, "tail": 5}, name="Ternary explorer")
         if self.error is not None:
