@@ -18,21 +18,14 @@ COSTS = {"bytes": "bytes stored, kB", "multiplies": "multiplies, thousands", "la
 SCALES = {"bytes": 1000, "multiplies": 1000, "latency": 1}
 MARKS = {
     "original": (BLACK, "X"), "SInGE": (BLUE, "o"), "RED": (RED, "s"), "RED++": (ORANGE, "D"), "Archtree": (GREEN, "^"),
-    "Ternary": ("#7F4F00", "*"),
+    "Ternary": ("#7F4F00", "p"),
     "L1": (GRAY, "v"), "FPGM": (PINK, "P"), "Taylor": (SKY, "h"),
 }  # fmt: skip
 """Colour and marker of each method, everywhere."""
 SYMBOLS = {
-    "X": "x",
-    "o": "circle",
-    "s": "square",
-    "D": "diamond",
-    "^": "triangle-up",
-    "v": "triangle-down",
-    "P": "cross",
-    "h": "hexagon",
-    "*": "star",
-}
+    "X": "x", "o": "circle", "s": "square", "D": "diamond", "^": "triangle-up", "v": "triangle-down", "P": "cross", "h": "hexagon",
+    "p": "pentagon",
+}  # fmt: skip
 
 
 def mark(method: str) -> tuple[str, str]:
