@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from facelab import training
 from facelab.blocks import augment, count_parameters, seeded
 from facelab.compression import sweep, zoo
+from facelab.compression.registry import METHODS
 from facelab.compression.report import saved
 from facelab.importance.scores import evaluate
 from facelab.markups import markup
@@ -143,14 +144,16 @@ def _sweep() -> None:
     """Compress the first network of every task and architecture by every method; goes on where it was stopped."""
     names = {f"{task}, {architecture}": (task, architecture) for task in zoo.TASKS for architecture in zoo.ARCHITECTURES}
     paths = [sweep.STORED / f"{name}.parquet" for name in sweep.TABLES]
-    tables = [list(sweep.stored())] if all(path.exists() for path in paths) else []
-    done = set(tables[0][0].base) if tables else set()
-    for name in (name for name in names if name not in done):
-        tables.append(list(sweep.sweep({name: sweep.of_zoo(*names[name])})))
-        together = [pd.concat(parts, ignore_index=True) for parts in zip(*tables, strict=True)]
-        for path, whole in zip(paths, together, strict=True):
-            saved(whole.sort_values("base", key=lambda bases: bases.map(list(names).index), kind="stable"), path)
-        typer.echo(name)
+    stored = list(sweep.stored()) if all(path.exists() for path in paths) else None
+    for name, zoo_name in names.items():
+        done = set() if stored is None else set(stored[0][stored[0].base == name].method)
+        if missing := [short for short, method in METHODS.items() if method.name not in done]:
+            found = sweep.sweep({name: sweep.of_zoo(*zoo_name)}, missing)
+            stored = list(found) if stored is None else [pd.concat(parts, ignore_index=True) for parts in zip(stored, found, strict=True)]
+            keys = [["base", "method", "strength"], ["base", "method", "strength", "layer"], ["base", "method", "strength", "left"]]
+            for path, whole, key in zip(paths, stored, keys, strict=True):
+                saved(whole.drop_duplicates(key).sort_values("base", key=lambda own: own.map(list(names).index), kind="stable"), path)
+            typer.echo(f"{name}: {', '.join(missing)}")
 
 
 if __name__ == "__main__":

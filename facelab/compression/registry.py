@@ -107,6 +107,12 @@ def _redpp(job: Job) -> tuple[nn.Module, pd.DataFrame]:
     return compress(job.model, job.example, scale=job.strength)
 
 
+def _ternary(job: Job) -> tuple[nn.Module, pd.DataFrame]:
+    from facelab.methods.ternary import compress
+
+    return compress(job.model, job.example, "TQuant", share=job.strength)
+
+
 def _archtree(job: Job) -> tuple[nn.Module, pd.DataFrame]:
     from facelab.methods.archtree import archtree
     from facelab.networks.devices import SERVER, clock
@@ -145,11 +151,14 @@ METHODS: dict[str, Method] = {
         "Archtree", "share of the way to the narrowest network, in time on a simulated device", 0.5, (0.25, 0.5, 0.75), True, _archtree
     ),
     "powerquant": Method("PowerQuant", "bits of a weight", 4, (3, 4, 6), False, _powerquant),
+    "ternary": Method(
+        "Ternary", "share of the layers whose weights become ternary, the largest first", 0.5, (0.25, 0.5, 0.75), False, _ternary
+    ),
     "l1": Method("L1", *_CHANNELS, True, _torch_pruning("l1")),
     "fpgm": Method("FPGM", *_CHANNELS, True, _torch_pruning("fpgm")),
     "taylor": Method("Taylor", *_CHANNELS, True, _torch_pruning("taylor")),
 }
-OWN = ("singe", "red", "redpp", "archtree", "powerquant")
+OWN = ("singe", "red", "redpp", "archtree", "powerquant", "ternary")
 OPPONENTS = ("l1", "fpgm", "taylor")
 
 

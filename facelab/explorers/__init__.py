@@ -26,6 +26,7 @@ from facelab.explorers.red import BandwidthExplorer
 from facelab.explorers.search_tree import SearchTreeExplorer
 from facelab.explorers.splitting import SplitExplorer
 from facelab.explorers.table import TableExplorer
+from facelab.explorers.ternary import TernaryExplorer
 
 __all__ = [
     "AttentionExplorer",
@@ -49,6 +50,7 @@ __all__ = [
     "SearchTreeExplorer",
     "SplitExplorer",
     "TableExplorer",
+    "TernaryExplorer",
     "View",
     "WorldExplorer",
     "attention_view",

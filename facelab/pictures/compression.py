@@ -18,8 +18,8 @@ COSTS = {"bytes": "bytes stored, kB", "multiplies": "multiplies, thousands", "la
 SCALES = {"bytes": 1000, "multiplies": 1000, "latency": 1}
 MARKS = {
     "original": (BLACK, "X"), "SInGE": (BLUE, "o"), "RED": (RED, "s"), "RED++": (ORANGE, "D"), "Archtree": (GREEN, "^"),
+    "PowerQuant": ("#882255", "<"), "Ternary": ("#7F4F00", "p"),  # as the palette's eight colours are taken
     "L1": (GRAY, "v"), "FPGM": (PINK, "P"), "Taylor": (SKY, "h"),
-    "PowerQuant": ("#882255", "p"),  # of Tol's palette, as its eight colours are taken
 }  # fmt: skip
 """Colour and marker of each method, everywhere."""
 SYMBOLS = {
@@ -32,6 +32,7 @@ SYMBOLS = {
     "P": "cross",
     "h": "hexagon",
     "p": "pentagon",
+    "<": "triangle-left",
 }
 
 

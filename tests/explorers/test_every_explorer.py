@@ -202,6 +202,7 @@ BUILDERS = {
     "curves": curves,
     "splitting": splitting,
     "table": table,
+    "ternary": explorers.TernaryExplorer,
 }
 built = lru_cache(lambda name: BUILDERS[name]())
 
