@@ -20,7 +20,7 @@ FLOORS = [
     {"methods", "importance", "training"},
     {"claims", "lesson", "pages", "pictures"},
     {"trials", "compression"},
-    {"explorers", "zoo", "yours"},
+    {"explorers", "smiles", "zoo", "yours"},
     {"recipes", "report"},
     {"course"},
     {"cli"},

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from facelab.importance import smiles
+from facelab import smiles
 from facelab.importance.attribution.judging import changed_pixels
 
 
