@@ -112,6 +112,25 @@ def stored() -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     return tuple(pd.read_parquet(STORED / f"{name}.parquet") for name in TABLES)  # type: ignore[return-value]
 
 
+def within_bytes(table: pd.DataFrame, share: float) -> pd.DataFrame:
+    """The best score that each method reached on each network in at most a share of the original's bytes, of those that were measured.
+
+    within_bytes(stored()[0], 0.3)
+
+    Args:
+        table: of `sweep`.
+        share: of the bytes of the original, 0..1.
+
+    Returns:
+        A row for each network, its `original` score first, then a column for each method; NaN where nothing that was measured fits.
+    """
+    original = table[table.method == "original"].set_index("base")
+    small = table[(table.method != "original") & (table.bytes <= share * table.base.map(original.bytes))]
+    best = small.pivot_table(index="base", columns="method", values="score", aggfunc="max")
+    names = [name for name in table.method.unique() if name != "original"]
+    return best.reindex(index=original.index, columns=names).assign(original=original.score)[["original", *names]]
+
+
 def _largest(model: nn.Module) -> str:
     """The layer that has the most weights."""
     sizes = {name: module.weight.numel() for name, module in model.named_modules() if isinstance(module, LAYERS)}  # type: ignore[operator]

@@ -2,6 +2,7 @@
 
 import numpy as np
 import own_networks
+import pandas as pd
 import pytest
 
 from facelab.compression import sweep, zoo
@@ -46,6 +47,16 @@ def test_a_network_of_the_bench_comes_with_its_data():
     outputs = base.model(base.test[0][0])
     assert float(base.score(outputs, base.test[0][1]).mean()) > 0.8
     assert base.differentiable(outputs, base.test[0][1]).requires_grad and base.unit == "share"
+
+
+def test_the_best_of_each_method_within_given_bytes():
+    rows = [("a", "original", 100, 0.9), ("a", "L1", 40, 0.8), ("a", "L1", 20, 0.7), ("a", "RED", 60, 0.85)]
+    rows += [("b", "original", 50, -5.0), ("b", "L1", 25, -7.0), ("b", "RED", 10, -6.0)]
+    table = pd.DataFrame(rows, columns=["base", "method", "bytes", "score"])
+    found = sweep.within_bytes(table, 0.4)
+    assert list(found.index) == ["a", "b"] and list(found.columns) == ["original", "L1", "RED"]
+    np.testing.assert_allclose(found, [[0.9, 0.8, np.nan], [-5.0, np.nan, -6.0]])
+    np.testing.assert_allclose(sweep.within_bytes(table, 0.2)["L1"], [0.7, np.nan])
 
 
 def test_what_is_stored_covers_the_bench_and_can_be_found_again():
