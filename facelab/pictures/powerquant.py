@@ -9,18 +9,21 @@ from facelab.pictures.style import AMOUNT, BLUE, GRAY, ORANGE, PALETTE, PINK, Pi
 
 
 @styled
-def draw_grids(levels: Mapping[str, Sequence[float]], magnitudes: Float[np.ndarray, " n"], *, width: float = 7.0) -> Picture:
+def draw_grids(
+    levels: Mapping[str, Sequence[float]], magnitudes: Float[np.ndarray, " n"], *, label: str = "weights", width: float = 7.0
+) -> Picture:
     """A histogram of magnitudes and, below it on lines of their own, the levels of some grids.
 
     Args:
         levels: name -> levels, of magnitudes over their scale, 0 to 1.
         magnitudes: over their scale.
+        label: of the histogram.
         width: inches.
     """
     picture, grid = new_picture(width, 1.3 + 0.35 * len(levels), 2, 1, sharex=True, height_ratios=[1.0, 0.3 * len(levels)])
     top, lines = grid[:, 0]
     top.hist(magnitudes, bins=60, range=(0, 1), color="#cccccc")
-    top.set(ylabel="weights", yticks=[])
+    top.set(ylabel=label, yticks=[])
     for row, (name, own) in enumerate(levels.items()):
         color = PALETTE[row % len(PALETTE)]
         lines.plot([0, 1], [-row, -row], color=GRAY, linewidth=0.7)
