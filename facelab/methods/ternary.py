@@ -8,7 +8,7 @@ equalization, ICIP 2023, https://arxiv.org/abs/2306.17442. That support or mass 
 Thresholds and levels are our reconstruction: TQuant by the smallest largest error, MQuant by quantiles and the level of least squares.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -101,8 +101,8 @@ def _with_level(rows: Tensor, high: Tensor, low: Tensor | None = None) -> Cells:
 def gain(weight: Float[Tensor, "C ..."], rounded: Float[Tensor, "C ..."]) -> Float[Tensor, " C"]:
     """How much of each channel is left in its rounded weights: their product over its square.
 
-    Inputs that are alike and independent meet outputs that are the true ones times the gain, and an error that has nothing to do with
-    them. A level of least squares has a gain below one wherever it has an error.
+    Where inputs are alike and uncorrelated, the outputs are the true ones times the gain, and an error that is uncorrelated with them.
+    A level of least squares has a gain below one wherever it has an error.
     """
     rows, found = weight.flatten(1), rounded.flatten(1)
     return (rows * found).sum(dim=1) / rows.square().sum(dim=1).clamp_min(torch.finfo(rows.dtype).tiny)
@@ -200,7 +200,12 @@ def errors(weight: Float[Tensor, "C ..."], rounded: Float[Tensor, "C ..."]) -> d
 
 
 def compress(
-    model: nn.Module, example: Float[Tensor, "B ..."], name: str | Operator = "TQuant", share: float = 1.0
+    model: nn.Module,
+    example: Float[Tensor, "B ..."],
+    name: str | Operator = "TQuant",
+    share: float = 1.0,
+    *,
+    layers: Sequence[str] | None = None,
 ) -> tuple[nn.Module, pd.DataFrame]:
     """Makes layers ternary without any data.
 
@@ -210,8 +215,9 @@ def compress(
         model: stays as it is; its batch norms are folded first.
         example: (B, ...) a batch the model takes; only its shape counts.
         name: of `OPERATORS`, or a function such as those.
-        share: of the linear and convolution layers that become ternary, above 0 and at most 1; those with most weights first, so that a
-            first and a last layer, which are small as a rule, keep their numbers longest.
+        share: of the linear and convolution layers that become ternary, above 0 and at most 1; those with most weights first, so that
+            small layers keep their numbers longest.
+        layers: names of those that become ternary, of `chosen_layers`; those of the share if they are not given.
 
     Returns:
         A copy in evaluation mode; and a row per ternary layer: `layer`, `weights` (how many), and what `errors` gives.
@@ -220,7 +226,7 @@ def compress(
         ValueError: no such operator, a share out of its range, no layer to round, or batch norms that cannot be folded.
     """
     result, rows = folded(model, example), []
-    for layer in chosen_layers(result, share):
+    for layer in chosen_layers(result, share) if layers is None else layers:
         module = result.get_submodule(layer)
         before, after = module.weight.detach(), ternary(module.weight.detach(), name)  # type: ignore[union-attr, operator]
         module.weight = nn.Parameter(after)

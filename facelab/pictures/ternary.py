@@ -28,7 +28,9 @@ def show_cells(
     reach = 1.05 * (reach or max(float(np.abs(weights).max(initial=0.0)), level, 1e-9))
     picture = Picture(figsize=(9.6, 3.9))  # axes at fixed places, which is quicker to redraw
     histogram, moved = picture.add_axes((0.07, 0.14, 0.5, 0.74)), picture.add_axes((0.65, 0.14, 0.33, 0.74))
-    edges = np.linspace(-reach, reach, 61)
+    step, cell = reach / 30, high - low
+    step = cell / round(cell / step) if cell > step else step  # so that no bin lies on both sides of a threshold
+    edges = low + step * np.arange(np.floor((-reach - low) / step), np.ceil((reach - low) / step) + 1)
     codes = (weights > high).astype(int) - (weights < low)
     top = max(1, np.histogram(weights, edges)[0].max())
     below: Float[np.ndarray, " bins"] = np.zeros(len(edges) - 1)
@@ -64,7 +66,7 @@ def plot_landscape(weights: Float[np.ndarray, " n"], points: Mapping[str, tuple[
         width: inches.
     """
     magnitudes, largest = np.abs(weights) / np.abs(weights).max(), float(np.abs(weights).max())
-    thresholds, levels = np.linspace(0.02, 0.98, 49), np.linspace(0.1, 1.0, 46)
+    thresholds, levels = np.linspace(0.02, 0.98, 49), np.linspace(0.1, 1.06, 49)
     off = np.abs(magnitudes - levels[:, None, None] * (magnitudes > thresholds[:, None]))  # levels x thresholds x weights
     errors = {"largest": off.max(axis=2), "mean": off.mean(axis=2), "RMS": np.sqrt(np.square(off).mean(axis=2))}
     picture, grid = new_picture(width, 3.4, 1, len(errors), sharey=True)
@@ -105,7 +107,13 @@ def plot_tails(
 
 @styled
 def plot_scenarios(
-    scores: Mapping[str, Mapping[str, Sequence[float]]], whole: float, *, label: str = "right, %", width: float = 9.6
+    scores: Mapping[str, Mapping[str, Sequence[float]]],
+    whole: float,
+    *,
+    label: str = "right, %",
+    filled: int | None = None,
+    kinds: str = "black: networks",
+    width: float = 9.6,
 ) -> Picture:
     """A group for each scenario, in it a dot for each network and a bar for the mean of each operator.
 
@@ -113,6 +121,8 @@ def plot_scenarios(
         scores: scenario -> operator -> score of each network.
         whole: mean score of the networks before rounding.
         label: what is measured, with its unit.
+        filled: how many networks, from the first, have filled dots; all if it is not given.
+        kinds: what the dots are, above the legend.
         width: inches.
     """
     picture, grid = new_picture(width, 3.6)
@@ -121,10 +131,12 @@ def plot_scenarios(
         for number, name in enumerate(own):
             x, values = place + 0.15 * (number - (len(known) - 1) / 2), np.asarray(own[name], dtype=float)
             axes.bar(x, values.mean(), 0.13, color=COLORS[name], alpha=0.75, label=name if place == 0 else None)
-            axes.plot(x + np.linspace(-0.035, 0.035, len(values)), values, MARKERS[name], color=BLACK, ms=3)
+            dots, first = x + np.linspace(-0.035, 0.035, len(values)), len(values) if filled is None else filled
+            axes.plot(dots[:first], values[:first], MARKERS[name], color=BLACK, ms=3)
+            axes.plot(dots[first:], values[first:], MARKERS[name], color=BLACK, mfc="white", mew=0.6, ms=3.4)
             axes.text(x, 1.5, f"{values.mean():.0f}", ha="center", color=BLACK, fontsize=7)
     axes.axhline(whole, color=BLACK, lw=0.9, ls="--", label="numbers of 32 bits")
     axes.set_xticks(range(len(scores)), list(scores))
     axes.set(ylabel=label, ylim=(0, 104))
-    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), title="black: networks")
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), title=kinds)
     return picture

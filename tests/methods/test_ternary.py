@@ -141,6 +141,8 @@ def test_a_network_without_data():
         assert all(len(row.unique()) <= 3 for row in small.get_submodule(layer).weight.flatten(1))
     _, outer = compress(model, x, "TQuant", share=0.5)
     assert set(outer.layer) == {"5", "7"}  # those with most weights
+    _, inner = compress(model, x, "TQuant", layers=chosen_layers(model)[1:-1])
+    assert list(inner.layer) == chosen_layers(model)[1:-1] and len(inner) == 2
 
 
 @pytest.mark.parametrize("model", [net(), own_networks.mobile(), own_networks.attentive()], ids=["groups", "mobile", "attentive"])
