@@ -24,7 +24,7 @@ def test_the_page_lives_without_a_kernel_and_asks_for_nothing(browser, tmp_path)
         page.on("pageerror", lambda error: failed.append(str(error)))
         page.goto(files[-1].as_uri())
         explorer = page.frame_locator("iframe").first
-        caption = explorer.locator("#caption")
+        caption = explorer.locator(".facelab-caption")
         expect(caption).to_contain_text("largest decides")
         before = caption.inner_text()
         explorer.locator("input").first.press("ArrowRight")
