@@ -127,7 +127,7 @@ def test_a_single_sabotage_is_not_enough(tmp_path, typed):
     write(tmp_path, "lazy", "15", [], ["one"])
     code, _, err = typed("sabotage", "lazy", "--notebooks", tmp_path)
     assert code == 2
-    assert "at least two" in err
+    assert "at least 2" in err
 
 
 @pytest.mark.parametrize(
