@@ -36,10 +36,13 @@ def test_a_person_runs_it_and_moves_sliders(lab, course, request, tmp_path):
         picture, caption = place.locator("img.facelab-picture"), place.locator(".facelab-caption")
         expect(picture).to_be_visible()
         before, said = picture.get_attribute("src"), caption.inner_text()
-        handle = place.locator(".widget-slider:not(:has([disabled])) .noUi-handle:visible").first
-        value, highest = (float(handle.get_attribute(name)) for name in ("aria-valuenow", "aria-valuemax"))
-        handle.focus()
-        lab.page.keyboard.press("ArrowLeft" if value == highest else "ArrowRight")
+        handles, choices = place.locator(".widget-slider:not(:has([disabled])) .noUi-handle:visible"), place.locator("select:visible")
+        if handles.count():
+            value, highest = (float(handles.first.get_attribute(name)) for name in ("aria-valuenow", "aria-valuemax"))
+            handles.first.focus()
+            lab.page.keyboard.press("ArrowLeft" if value == highest else "ArrowRight")
+        else:  # some have choices only
+            choices.first.select_option(index=0 if choices.first.evaluate("choice => choice.selectedIndex") else 1)
         expect(picture).not_to_have_attribute("src", before)
         expect(caption).not_to_have_text(said)
         # What the page says is what the kernel's Python says.
