@@ -43,8 +43,10 @@ def exercises(cells: list) -> Iterator[Exercise]:
 
 
 def names(cells: list, context: type) -> set[str]:
-    trees = [ast.parse(cell.source) for cell in cells if cell.cell_type == "code"]
-    return {node.id for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, context)}
+    """The names that are read (`ast.Load`) or bound (`ast.Store`, the arguments of functions included)."""
+    nodes = [node for cell in cells if cell.cell_type == "code" for node in ast.walk(ast.parse(cell.source))]
+    arguments = {node.arg for node in nodes if isinstance(node, ast.arg)} if context is ast.Store else set()
+    return arguments | {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, context)}
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda notebook: notebook.slug)
