@@ -83,7 +83,7 @@ def plot_levels(
     top.stairs(counts, edges, fill=True, color="#d4d4d4")
     top.vlines(fences, 0, high, color=PINK, linewidth=0.8, alpha=0.9 if len(fences) < 40 else 0.4)
     top.vlines(every, 0, 0.55 * high, color=ORANGE, linewidth=min(2.2, 80 / len(every)))
-    top.set(xlim=(-1.02, 1.02), ylim=(0, high), ylabel="weights", xticks=[])
+    top.set(xlim=(-1.02, 1.02), ylim=(0, high), ylabel="weights")
     top.set_title(f"{len(every)} levels (orange) and the thresholds between them (pink)")
     middle = (edges[1:] + edges[:-1]) / 2
     for place, (name, own) in enumerate(lost.items()):
@@ -102,4 +102,8 @@ def plot_levels(
     lowest = min(float(curve.min()) for curve in curves.values())
     right.set(xlabel="exponent", ylabel="error, % of that of even steps", ylim=(lowest - 8, 205))
     right.set_title("reconstruction error")
+    for axes in (top, below, right):
+        axes.set_xticks([] if axes is top else [0.5, 1.0, 1.5] if axes is right else [-1, 0, 1])  # ticks are half of the redraw
+    top.locator_params(axis="y", nbins=3)
+    right.set_yticks([50, 100, 150, 200])
     return picture

@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 
 from facelab.blocks import seeded
-from facelab.explorers import AttentionExplorer, CurveExplorer, MapExplorer, NeighbourExplorer
+from facelab.compression import sweep
+from facelab.explorers import (
+    AttentionExplorer,
+    CompressionExplorer,
+    CurveExplorer,
+    ExponentExplorer,
+    MapExplorer,
+    NeighbourExplorer,
+    TernaryExplorer,
+)
 from facelab.explorers.world import CHANNELS, WorldExplorer
 from facelab.methods.decafa import DeCaFA
 
@@ -72,5 +81,21 @@ def test_a_generic_explorer(benchmark, kind):
         name, values = "point", x.tolist()
     places = cycle(values)
     benchmark.pedantic(lambda: explorer.set(**{name: next(places)}), rounds=15, warmup_rounds=2)
+    assert explorer.error is None
+    assert benchmark.stats["median"] < LIMIT
+
+
+@pytest.mark.benchmark(timer=time.process_time)
+@pytest.mark.parametrize("kind", ["bench", "exponent", "ternary"])
+def test_an_explorer_of_compression(benchmark, kind):
+    if kind == "bench":
+        explorer, name, values = CompressionExplorer(*sweep.stored()), "strength", ("mild", "medium", "strong")
+    elif kind == "exponent":
+        layers = {"first": np.random.default_rng(0).standard_t(4, (64, 288)).astype(np.float32)}
+        explorer, name, values = ExponentExplorer(layers), "exponent", (0.3, 0.4, 0.5, 0.6, 0.7)
+    else:
+        explorer, name, values = TernaryExplorer(), "outlier", (1.0, 1.5, 2.0, 3.0)
+    places = cycle(values)
+    benchmark.pedantic(lambda: explorer.set(**{name: next(places)}), rounds=15, warmup_rounds=5)
     assert explorer.error is None
     assert benchmark.stats["median"] < LIMIT

@@ -57,7 +57,8 @@ def test_points_lie_where_the_table_says(cost):
     picture = plot_compression(weights, np.array([0.5, np.nan]), POINTS, cost, chosen=1, title="weights", unit="share")
     axes = picture.axes[2]
     assert axes.get_xlabel() == COSTS[cost]
-    drawn = [line.get_xydata()[0] for line in axes.lines[:-1]]
+    drawn = [line.get_xydata()[0] for line in axes.lines[:-1:2]]  # between them the marks of the key
+    assert [text.get_text() for text in axes.texts] == list(POINTS.method)
     np.testing.assert_allclose(drawn, POINTS[[cost, "score"]] / [SCALES[cost], 1])
     np.testing.assert_allclose(axes.lines[-1].get_xydata()[0], [POINTS[cost][1] / SCALES[cost], POINTS.score[1]])  # the chosen one
     assert len(axes.collections) == 1 + (cost == "latency")
