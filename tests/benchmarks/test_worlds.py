@@ -1,5 +1,12 @@
 """Speed of the worlds on one core: at least 1500 fully labelled faces of 64x64 pixels per second, 700 of 128x128, and a cost that
 grows in proportion to faces and to pixels. It is the process's own time that counts, so other work on the machine matters little.
+
+3,000 faces of 64x64 pixels would leave 0.33 ms each. 2,578 vertices and 4,476 triangles take 0.17 ms of it whatever the size, of which
+80 us are the z-buffer, 24 each the normals and the shadows, 15 the product of 82 modes of shape. That leaves 40 ns for a pixel, which
+takes 65: about 170 cycles for some 250 multiplications (48 to interpolate 16 values, up to 70 for eight look-ups in the texture, 60
+for light, 60 for the chip with its noise from hashed integers, the rest background), so it already makes more than one multiplication
+a cycle. Look-ups that cost nothing at all would save 9 ns of it. What is left to gain lies in fewer triangles or a poorer skin, and
+that would be another world.
 """
 
 import time
@@ -51,6 +58,7 @@ def test_cost_is_linear_in_pixels_beyond_a_constant():
     times = {size: seconds(64, size) for size in (64, 128, 192)}
     slope = (times[192] - times[64]) / (192**2 - 64**2)
     foretold = times[64] + slope * (128**2 - 64**2)
+    print(f"{1e6 * (times[64] - slope * 64**2) / 64:.0f} us a face without pixels, {1e9 * slope / 64:.0f} ns a pixel")
     assert 0.75 < times[128] / foretold < 1.3
     assert times[192] < 9 * 1.2 * times[64]
 
