@@ -104,9 +104,10 @@ def sabotage(
     found = running.discover(notebooks)
     chosen = [n for n in found if n.sabotages] if everything else _choose(slugs, None, False, found)
     for notebook in chosen:
-        needed = 1 if notebook.appendix else 2
-        if len(notebook.sabotages) < needed:
-            raise ValueError(f"The notebook {notebook.slug} names {len(notebook.sabotages)} sabotages; at least {needed} are needed.")
+        if len(notebook.sabotages) < notebook.sabotages_needed:
+            raise ValueError(
+                f"The notebook {notebook.slug} names {len(notebook.sabotages)} sabotages; at least {notebook.sabotages_needed} are needed."
+            )
     texts = _pairs(settings or [])
     asked = [(n, running.typed_parameters(n, texts | {"sabotage": name})) for n in chosen for name in ("", *n.sabotages)]
     if not asked:

@@ -54,6 +54,11 @@ class Notebook:
         """Whether it holds what would make the notebook of the same number too long."""
         return self.number[-1].isalpha()
 
+    @property
+    def sabotages_needed(self) -> int:
+        """How many ways of breaking it must be named at least: a method's notebook two, an appendix or a tour one."""
+        return 1 if self.appendix or self.part == 0 else 2
+
 
 @dataclass(frozen=True)
 class Task:
