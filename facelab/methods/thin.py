@@ -199,6 +199,11 @@ def thin_loss(
     return parts
 
 
+def exogenous_loss(network: ExogenousNetwork, batch: dict[str, Tensor], generator: torch.Generator) -> Float[Tensor, ""]:
+    """Cross-entropy of the exogenous `labels` given the `images`, as `training.fit` takes it."""
+    return F.cross_entropy(network(batch["images"]), batch["labels"])
+
+
 def training_loss(code: str, dispelling: float = 0.0) -> Callable[[THIN, dict[str, Tensor], torch.Generator], dict[str, Tensor]]:
     """`thin_loss` as `training.fit` takes it, on batches with `images`, `labels` and exogenous codes that were computed once.
 

@@ -44,7 +44,10 @@ def draw_thin(experts: int = 3) -> Picture:
     sheet.vertical(codes["z"], head)
     sheet.say(2.05, 1.42, "both readings\northogonal", size=7)
     sheet.say(
-        0.2, 2.85, "ψ and ρ are trained first, on the exogenous label, and then frozen; the gradient of every loss reaches φ only", size=7.5
+        0.2,
+        2.85,
+        "ψ and ρ are trained first, on the exogenous label, then frozen; the task teaches φ, tree and experts, dispelling teaches φ alone",
+        size=7.5,
     )
     return sheet.picture
 
