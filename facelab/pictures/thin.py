@@ -87,7 +87,7 @@ def show_routed_digit(
     bars = picture.add_axes((0.69, 0.13, 0.3, 0.72))
     rows = np.arange(len(probabilities[0]))
     for values, shift, color, label in ((probabilities[0], -0.2, GREEN, "own code"), (probabilities[1], 0.2, ORANGE, "given code")):
-        bars.barh(rows + shift, values, height=0.38, color=color, label=label)
+        bars.hlines(rows + shift, 0, values, color=color, linewidth=8, capstyle="butt", label=label)  # faster than patches
     bars.axhspan(truth - 0.48, truth + 0.48, color=BLUE, alpha=0.12, linewidth=0)
     bars.set(xlim=(0, 1), ylim=(len(rows) - 0.4, -0.6), yticks=rows, xlabel="probability", ylabel="answer")
     bars.set_title("what the mixture says (shaded: the truth)", color=GRAY)
