@@ -178,23 +178,21 @@ def cross_covariance(endogenous: Float[Tensor, "B q"], exogenous: Float[Tensor, 
     return (z.t() @ v / len(z)).square().mean()
 
 
-def thin_loss(
-    output: Output, labels: Int[Tensor, " B"], head: nn.Module | None = None, dispelling: float = 0.0
-) -> Float[Tensor, ""] | dict[str, Tensor]:
+def thin_loss(output: Output, labels: Int[Tensor, " B"], head: nn.Module, dispelling: float = 0.0) -> dict[str, Tensor]:
     """Cross-entropy of the mixture, and lambda_d times the dispelling loss.
 
     The term lambda_e of the paper, which teaches psi and rho, has no place here because both were trained before and are frozen.
 
     Args:
         labels: 0..C-1.
-        head: rho; needed for the second part.
-        dispelling: lambda_d.
+        head: rho.
+        dispelling: lambda_d; the second part is left out where it is zero.
 
     Returns:
         The parts by name, as `training.fit` takes them.
     """
     parts = {"task": F.cross_entropy(output.logits, labels)}
-    if head is not None and dispelling:
+    if dispelling:
         parts["dispelling"] = dispelling * dispelling_loss(head, output.endogenous, output.exogenous)
     return parts
 
