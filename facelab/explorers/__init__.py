@@ -27,6 +27,7 @@ from facelab.explorers.search_tree import SearchTreeExplorer
 from facelab.explorers.splitting import SplitExplorer
 from facelab.explorers.table import TableExplorer
 from facelab.explorers.ternary import TernaryExplorer
+from facelab.explorers.thin import SwapExplorer
 
 __all__ = [
     "AttentionExplorer",
@@ -49,6 +50,7 @@ __all__ = [
     "RecombinatorExplorer",
     "SearchTreeExplorer",
     "SplitExplorer",
+    "SwapExplorer",
     "TableExplorer",
     "TernaryExplorer",
     "View",

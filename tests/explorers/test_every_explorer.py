@@ -30,6 +30,7 @@ from facelab.methods.gnf import NeuralForestRegressor, train_cascades
 from facelab.methods.recombinator import RCN, SumNet
 from facelab.methods.semi_supervised_landmarks import SemiSupervisedLandmarks
 from facelab.methods.singe import walk
+from facelab.methods.thin import THIN, ExogenousNetwork
 from facelab.networks.groups import groups
 
 pytestmark = pytest.mark.slow
@@ -171,6 +172,13 @@ def compression():
     return explorers.CompressionExplorer(*map(pd.DataFrame, (rows, layers, weights)))
 
 
+def swap():
+    turns, generator = np.arange(-180, 180, 45), torch.Generator().manual_seed(0)
+    with seeded(0):
+        model = THIN(14, 5, ExogenousNetwork(14, 8, code=6), code=6, experts=4, hidden=3).eval()
+    return explorers.SwapExplorer(torch.rand(3, len(turns), 1, 14, 14, generator=generator), turns, np.arange(3), model)
+
+
 def table():
     rows = itertools.product(("noise", "pruning"), (0.25, 1.0, 2.0), (f"branches.{number}.attention.projection" for number in range(30)))
     frame = pd.DataFrame(rows, columns=["family", "level", "layer"])
@@ -201,6 +209,7 @@ BUILDERS = {
     "neuron path": neuron_path,
     "curves": curves,
     "splitting": splitting,
+    "swap": swap,
     "table": table,
     "ternary": explorers.TernaryExplorer,
 }
