@@ -1,0 +1,246 @@
+"""Deep neural networks under stress: features are damaged on purpose, and a linear classifier that learns on the damaged ones is asked.
+
+Dimensions are dropped at random or by principal components, values are rounded to a few levels, or both. Everything is fitted on training
+features and applied to both sides; the classifier is then trained anew.
+
+Source: Carvalho, Cord, Avila, Thome, Valle: Deep neural networks under stress, ICIP 2016, https://arxiv.org/abs/1605.03498; the stresses
+follow the authors' released MATLAB code and tables. The solver of the classifier and how its C was chosen are our reconstruction.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from sklearn.model_selection import GridSearchCV
+from sklearn.svm import LinearSVC
+from torch import Tensor, nn
+
+from facelab.networks.evaluation import evaluating
+
+FULL = 32
+"""Bits of a number before any stress."""
+PENALTIES = (0.1, 1.0, 10.0)
+"""Values of C to choose from: with vectors of length 1, small ones hardly let the classifier learn."""
+
+
+def unit(features: Float[np.ndarray, "n m"]) -> Float[np.ndarray, "n m"]:
+    """Each vector divided by its Euclidean length; a vector of zeros stays as it is."""
+    lengths = np.linalg.norm(features, axis=1, keepdims=True)
+    return features / np.where(lengths > 0, lengths, 1.0)
+
+
+class FeatureNetwork(nn.Module):
+    """Three convolutions of stride 2 and a layer of features behind a ReLU; the last layer, which names the source's classes, is left off.
+
+        network = FeatureNetwork(classes=160)
+        vectors = network.features(images)  # (B, 512), of unit length
+
+    Args:
+        classes: of the source task.
+        size: pixels along a side of the gray images, a multiple of 8.
+        features: length of a vector.
+        channels: of the three convolutions.
+    """
+
+    def __init__(self, classes: int, size: int = 40, features: int = 512, channels: tuple[int, int, int] = (16, 32, 48)) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for inputs, outputs in zip((1, *channels), channels, strict=False):
+            layers += [nn.Conv2d(inputs, outputs, 3, 2, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
+        self.body = nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels[-1] * (size // 8) ** 2, features), nn.ReLU())
+        self.head = nn.Linear(features, classes)
+
+    def forward(self, images: Float[Tensor, "B 1 H W"]) -> Float[Tensor, "B classes"]:
+        """Logits of the source's classes, to train with."""
+        return self.head(self.body(images))
+
+    def features(self, images: Float[np.ndarray, "B 1 H W"]) -> Float[np.ndarray, "B m"]:
+        """Vectors of unit length, in evaluation mode."""
+        with evaluating(self), torch.no_grad():
+            return unit(self.body(torch.from_numpy(images)).double().numpy())
+
+
+class Reduction(Protocol):
+    """Makes vectors of fewer dimensions; one of `RandomDimensions` and `Components`."""
+
+    def __call__(self, features: Float[np.ndarray, "n m"], k: int) -> Float[np.ndarray, "n k"]:
+        """The features in k dimensions, which are the first k of those in k + 1."""
+        ...
+
+
+@dataclass(frozen=True)
+class RandomDimensions:
+    """Keeps k coordinates chosen at random (DR-1). Sets are nested: a smaller k keeps some of those that a larger one keeps.
+
+    Attributes:
+        order: in which the coordinates are taken.
+    """
+
+    order: Int[np.ndarray, " m"]
+
+    @classmethod
+    def drawn(cls, m: int, seed: int = 0) -> "RandomDimensions":
+        """One order of m coordinates, for training and test vectors alike."""
+        return cls(np.random.default_rng(seed).permutation(m))
+
+    def __call__(self, features: Float[np.ndarray, "n m"], k: int) -> Float[np.ndarray, "n k"]:
+        """The first k coordinates in this order."""
+        return features[:, self.order[: _checked(k, len(self.order))]]
+
+
+@dataclass(frozen=True)
+class Components:
+    """Projects onto the k directions of largest variance (DR-2), without subtracting the mean, as the released code does.
+
+    Attributes:
+        basis: eigenvectors of the covariance as columns, by falling eigenvalue; no more of them than there were vectors.
+        variances: their eigenvalues.
+    """
+
+    basis: Float[np.ndarray, "m r"]
+    variances: Float[np.ndarray, " r"]
+
+    @classmethod
+    def fitted(cls, features: Float[np.ndarray, "n m"]) -> "Components":
+        """The components of training features.
+
+        Raises:
+            ValueError: fewer than two vectors.
+        """
+        if len(features) < 2:
+            raise ValueError(f"{len(features)} vectors have no covariance; give at least 2.")
+        variances, basis = np.linalg.eigh(np.cov(features, rowvar=False).reshape(features.shape[1], -1))
+        rank = min(features.shape)
+        return cls(basis[:, ::-1][:, :rank].copy(), variances[::-1][:rank].clip(0).copy())
+
+    def __call__(self, features: Float[np.ndarray, "n m"], k: int) -> Float[np.ndarray, "n k"]:
+        """Coordinates along the first k components."""
+        return features @ self.basis[:, : _checked(k, self.basis.shape[1])]
+
+
+@dataclass(frozen=True)
+class Dictionary:
+    """Levels that values are rounded to: the middles of equal bins between the lowest and the highest training value.
+
+    Attributes:
+        low, high: of training values: one number for all dimensions (Q-1), or one for each (Q-2).
+        levels: how many.
+    """
+
+    low: Float[np.ndarray, "..."]
+    high: Float[np.ndarray, "..."]
+    levels: int
+
+    @classmethod
+    def fitted(cls, features: Float[np.ndarray, "n k"], levels: int, *, per_dimension: bool = False) -> "Dictionary":
+        """The dictionary of training features.
+
+        Raises:
+            ValueError: fewer than 1 level.
+        """
+        if levels < 1:
+            raise ValueError(f"A dictionary of {levels} levels says nothing; give 1 or more.")
+        axis = 0 if per_dimension else None
+        return cls(features.min(axis=axis), features.max(axis=axis), levels)
+
+    @property
+    def step(self) -> Float[np.ndarray, "..."]:
+        """Width of a bin."""
+        return (self.high - self.low) / self.levels
+
+    def codes(self, features: Float[np.ndarray, "n k"]) -> Int[np.ndarray, "n k"]:
+        """The number of each value's bin, from 0; a value outside takes the end bin, one of a constant dimension the first."""
+        steps = np.where(self.step > 0, self.step, np.inf)
+        return np.floor((features - self.low) / steps).clip(0, self.levels - 1).astype(np.int64)
+
+    def __call__(self, features: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "n k"]:
+        """Each value as the level of its bin."""
+        return self.low + self.step * (self.codes(features) + 0.5)
+
+
+def without_bits(features: Float[np.ndarray, "n m"], bits: int) -> Float[np.ndarray, "n m"]:
+    """The features as numbers of 64 bits whose lowest `bits` bits are zero (Q-B of the supplement).
+
+    Raises:
+        ValueError: a number of bits outside 0..64.
+    """
+    if not 0 <= bits <= 64:
+        raise ValueError(f"{bits} bits of 64 cannot be erased; give 0 to 64.")
+    kept = np.uint64((1 << 64) - (1 << bits))
+    return (np.ascontiguousarray(features, dtype=np.float64).view(np.uint64) & kept).view(np.float64)
+
+
+def bits_of(k: int, levels: int | None = None) -> int:
+    """Bits of a vector of k dimensions, of the given number of levels each or, without it, of 32 bits.
+
+        bits_of(409, 27)  # 2045
+    """
+    return k * (FULL if levels is None else int(levels - 1).bit_length())
+
+
+def compression_of(m: int, k: int, levels: int | None = None) -> float:
+    """The share of the m numbers of 32 bits that is saved, 0..1."""
+    return 1 - bits_of(k, levels) / bits_of(m)
+
+
+@dataclass(frozen=True)
+class Descriptor:
+    """Vectors of one kind, with what the classifier is trained and asked on.
+
+    Attributes:
+        training, test: vectors of unit length.
+        labels, truth: their classes.
+        penalty: C of the classifier.
+    """
+
+    training: Float[np.ndarray, "n m"]
+    labels: Int[np.ndarray, " n"]
+    test: Float[np.ndarray, "t m"]
+    truth: Int[np.ndarray, " t"]
+    penalty: float = 10.0
+
+    def damaged(self, reduction: Reduction | None = None, k: int = 0, levels: int = 0, *, per_dimension: bool = False) -> "Descriptor":
+        """The same vectors under stress: first fewer dimensions, then a few levels, fitted on the reduced training vectors.
+
+            deep.damaged(Components.fitted(deep.training), k=50, levels=4, per_dimension=True)
+
+        Args:
+            reduction: None keeps all dimensions.
+            k: how many it leaves.
+            levels: of the dictionary; 0 rounds nothing.
+            per_dimension: whether each dimension has a dictionary of its own.
+        """
+        sides = self.training, self.test
+        if reduction is not None:
+            sides = reduction(sides[0], k), reduction(sides[1], k)
+        if levels:
+            dictionary = Dictionary.fitted(sides[0], levels, per_dimension=per_dimension)
+            sides = dictionary(sides[0]), dictionary(sides[1])
+        return replace(self, training=sides[0], test=sides[1])
+
+    def right(self) -> Bool[np.ndarray, " t"]:
+        """Whether a linear classifier, one class against the rest, names each test vector's class."""
+        return classifier(self.penalty).fit(self.training, self.labels).predict(self.test) == self.truth
+
+
+def classifier(penalty: float) -> LinearSVC:
+    """The classifier of every measurement."""
+    return LinearSVC(C=penalty, dual=False)  # the primal has no random order and ends at the optimum
+
+
+def chosen_penalty(training: Float[np.ndarray, "n m"], labels: Int[np.ndarray, " n"], folds: int = 4) -> float:
+    """The C that is best in cross-validation on training vectors before any stress.
+
+    Args:
+        folds: of the cross-validation, with equal shares of the classes.
+    """
+    search = GridSearchCV(classifier(1.0), {"C": list(PENALTIES)}, cv=folds).fit(training, labels)
+    return float(search.best_params_["C"])
+
+
+def _checked(k: int, most: int) -> int:
+    if not 1 <= k <= most:
+        raise ValueError(f"There are no {k} dimensions to keep; give 1 to {most}.")
+    return k
