@@ -26,6 +26,7 @@ from facelab.explorers.explorer import TALLEST
 from facelab.methods.acdc import ACDC
 from facelab.methods.archtree import Candidates, grow
 from facelab.methods.deesco import Design, GazeEnsemble
+from facelab.methods.features_under_stress import Descriptor
 from facelab.methods.gnf import NeuralForestRegressor, train_cascades
 from facelab.methods.recombinator import RCN, SumNet
 from facelab.methods.semi_supervised_landmarks import SemiSupervisedLandmarks
@@ -171,6 +172,13 @@ def compression():
     return explorers.CompressionExplorer(*map(pd.DataFrame, (rows, layers, weights)))
 
 
+def stress():
+    rng, kinds = np.random.default_rng(0), ("deep", "HOG")
+    own = {kind: Descriptor(rng.random((12, 40)), np.arange(12) % 3, rng.random((6, 40)), np.arange(6) % 3) for kind in kinds}
+    rows = [(*key, 10.0 + key[1], 20.0 + key[2]) for key in itertools.product(kinds, (2, 5, 10), (2, 4, 16))]
+    return explorers.StressExplorer(own, pd.DataFrame(rows, columns=["kind", "dimensions", "levels", "right", "kept"]))
+
+
 def table():
     rows = itertools.product(("noise", "pruning"), (0.25, 1.0, 2.0), (f"branches.{number}.attention.projection" for number in range(30)))
     frame = pd.DataFrame(rows, columns=["family", "level", "layer"])
@@ -201,6 +209,7 @@ BUILDERS = {
     "neuron path": neuron_path,
     "curves": curves,
     "splitting": splitting,
+    "stress": stress,
     "table": table,
     "ternary": explorers.TernaryExplorer,
 }
