@@ -8,7 +8,7 @@ import pandas as pd
 
 from facelab.explorers.explorer import Explorer, View
 from facelab.explorers.parts import control
-from facelab.methods.features_under_stress import Descriptor, bits_of, compression_of
+from facelab.methods.features_under_stress import Descriptor, Dictionary, bits_of, compression_of
 from facelab.pictures.stress import draw_stress
 
 
@@ -37,16 +37,19 @@ class StressExplorer(Explorer):
             grids[kind] = {name: own[name].reindex(columns=levels).to_numpy(dtype=float) for name in ("right", "kept")}
             if not all(np.isfinite(found).all() for found in grids[kind].values()):
                 raise ValueError(f"The table does not hold every pair of dimensions and levels of {kind!r}; measure them all.")
+        widest = {kind: own.reduced(dimensions[-1]) for kind, own in descriptors.items()}  # the first k of its columns are `reduced(k)`
 
         def draw(dimensions_: int, levels_: int, kind: str, face: int) -> View:
             own, place = descriptors[kind], (dimensions.index(dimensions_), levels.index(levels_))
-            before, after = own.test[face], own.damaged(dimensions_, levels_).test[face]
+            few = widest[kind]
+            dictionary = Dictionary.fitted(few.training[:, :dimensions_], levels_, per_dimension=True)
+            before, after = own.test[face], dictionary(few.test[[face], :dimensions_])[0]
             title = f"{kind}: {len(before)} numbers of 32 bits"
             picture = draw_stress(before, after, grids[kind]["kept"], place, dimensions, levels, title=title)
             bits = bits_of(dimensions_, levels_)
             text = (
-                f"{kind}, {dimensions_} components of {levels_} levels: {bits} bits, {-(-bits // 8)} bytes a face in place of "
-                f"{bits_of(len(before)) // 8}, {compression_of(len(before), dimensions_, levels_):.2%} saved; "
+                f"{kind}, {dimensions_} components of {levels_} levels: {bits} bits, so that {bits_of(len(before)) // 8} bytes become "
+                f"{-(-bits // 8)}, and {compression_of(len(before), dimensions_, levels_):.2%} are saved; "
                 f"{grids[kind]['right'][place]:.1f} % recognised, {grids[kind]['kept'][place]:.0f} % of its own score."
             )
             return View(picture, text)
