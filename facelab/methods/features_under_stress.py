@@ -152,18 +152,6 @@ class Dictionary:
         return self.low + self.step * (self.codes(features) + 0.5)
 
 
-def without_bits(features: Float[np.ndarray, "n m"], bits: int) -> Float[np.ndarray, "n m"]:
-    """The features as numbers of 64 bits whose lowest `bits` bits are zero (Q-B of the supplement).
-
-    Raises:
-        ValueError: a number of bits outside 0..64.
-    """
-    if not 0 <= bits <= 64:
-        raise ValueError(f"{bits} bits of 64 cannot be erased; give 0 to 64.")
-    kept = np.uint64((1 << 64) - (1 << bits))
-    return (np.ascontiguousarray(features, dtype=np.float64).view(np.uint64) & kept).view(np.float64)
-
-
 def bits_of(k: int, levels: int | None = None) -> int:
     """Bits of a vector of k dimensions, of the given number of levels each or, without it, of 32 bits.
 

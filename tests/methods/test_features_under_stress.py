@@ -69,17 +69,6 @@ def test_a_constant_dimension_stays_constant():
     np.testing.assert_array_equal(stress.Dictionary.fitted(x, 4, per_dimension=True)(x)[:, 0], 0.3)
 
 
-@pytest.mark.parametrize("bits", [0, 20, 52])
-def test_erased_bits_move_a_number_by_less_than_the_last_one_that_is_left(bits):
-    x = vectors()
-    found = stress.without_bits(x, bits)
-    assert (found <= x).all() and (x - found <= x * 2.0 ** (bits - 52)).all()
-    np.testing.assert_array_equal(stress.without_bits(found, bits), found)
-    if bits == 0:
-        np.testing.assert_array_equal(found, x)
-    np.testing.assert_array_equal(stress.without_bits(x, 64), 0)
-
-
 def test_bits_are_those_of_the_abstract():
     assert stress.bits_of(409, 27) == 2045
     assert stress.compression_of(4096, 409, 27) == pytest.approx(0.9844, abs=5e-5)
