@@ -62,7 +62,7 @@ def plot_kept(
 
 @styled
 def plot_dictionary(
-    values: Mapping[str, Float[np.ndarray, "n m"]], levels: Mapping[str, Float[np.ndarray, " n"]], *, width: float = 9.6
+    values: Mapping[str, Float[np.ndarray, "n m"]], levels: Mapping[str, Float[np.ndarray, " levels"]], *, width: float = 9.6
 ) -> Picture:
     """The histogram of all values of each kind, and where the levels of its one dictionary lie.
 
