@@ -20,7 +20,7 @@ FLOORS = [
     {"methods", "importance", "training"},
     {"claims", "lesson", "pages", "pictures"},
     {"trials", "compression"},
-    {"explorers", "smiles", "zoo", "yours"},
+    {"explorers", "smiles", "strangers", "zoo", "yours"},
     {"recipes", "report"},
     {"course"},
     {"cli"},

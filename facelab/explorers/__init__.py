@@ -25,6 +25,7 @@ from facelab.explorers.recombinator import RecombinatorExplorer
 from facelab.explorers.red import BandwidthExplorer
 from facelab.explorers.search_tree import SearchTreeExplorer
 from facelab.explorers.splitting import SplitExplorer
+from facelab.explorers.stress import StressExplorer
 from facelab.explorers.table import TableExplorer
 from facelab.explorers.ternary import TernaryExplorer
 from facelab.explorers.thin import SwapExplorer
@@ -50,6 +51,7 @@ __all__ = [
     "RecombinatorExplorer",
     "SearchTreeExplorer",
     "SplitExplorer",
+    "StressExplorer",
     "SwapExplorer",
     "TableExplorer",
     "TernaryExplorer",

@@ -26,6 +26,7 @@ from facelab.explorers.explorer import TALLEST
 from facelab.methods.acdc import ACDC
 from facelab.methods.archtree import Candidates, grow
 from facelab.methods.deesco import Design, GazeEnsemble
+from facelab.methods.features_under_stress import Descriptor
 from facelab.methods.gnf import NeuralForestRegressor, train_cascades
 from facelab.methods.recombinator import RCN, SumNet
 from facelab.methods.semi_supervised_landmarks import SemiSupervisedLandmarks
@@ -179,6 +180,13 @@ def swap():
     return explorers.SwapExplorer(torch.rand(3, len(turns), 1, 14, 14, generator=generator), turns, np.arange(3), model)
 
 
+def stress():
+    rng, kinds = np.random.default_rng(0), ("deep", "HOG")
+    own = {kind: Descriptor(rng.random((12, 40)), np.arange(12) % 3, rng.random((6, 40)), np.arange(6) % 3) for kind in kinds}
+    rows = [(*key, 10.0 + key[1], 20.0 + key[2]) for key in itertools.product(kinds, (2, 5, 10), (2, 4, 16))]
+    return explorers.StressExplorer(own, pd.DataFrame(rows, columns=["kind", "dimensions", "levels", "right", "kept"]))
+
+
 def table():
     rows = itertools.product(("noise", "pruning"), (0.25, 1.0, 2.0), (f"branches.{number}.attention.projection" for number in range(30)))
     frame = pd.DataFrame(rows, columns=["family", "level", "layer"])
@@ -210,6 +218,7 @@ BUILDERS = {
     "curves": curves,
     "splitting": splitting,
     "swap": swap,
+    "stress": stress,
     "table": table,
     "ternary": explorers.TernaryExplorer,
 }
