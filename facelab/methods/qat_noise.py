@@ -1,4 +1,4 @@
-"""Quantisation against label noise (Tallec, Yvinec, Dapogny, Bailly, ICIP 2023): train in few bits, so that wrong labels are harder to learn.
+"""Quantisation against label noise (Tallec, Yvinec, Dapogny, Bailly, ICIP 2023): in few bits wrong labels are harder to learn.
 
 In every step weights and inputs of a layer are rounded to 2n + 1 even levels, n = 2^(b-1) - 1, and the gradient goes straight through to
 the float weights behind them. The paper was known from a public summary; its number of bits was not, so bits are an argument here.
