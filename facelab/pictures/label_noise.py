@@ -28,7 +28,8 @@ def plot_memory(paths: Mapping[str, tuple[Sequence[float], Sequence[float]]], *,
         axes.plot(
             learnt[-1], accuracy[-1], marker, color=color, markersize=8, markeredgecolor="white", label=name, linestyle="none", zorder=3
         )
-    axes.set(xlabel="wrong labels learnt, %", ylabel="accuracy on new digits, %", xlim=(-2, 103))
+    lowest = min(accuracy[-1] for _, accuracy in paths.values())  # the first steps, lower still, would squeeze the rest
+    axes.set(xlabel="wrong labels learnt, %", ylabel="accuracy on new digits, %", xlim=(-2, 103), ylim=(lowest - 5, None))
     axes.grid()
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), title="where each ends")
     return picture
