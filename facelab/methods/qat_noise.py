@@ -115,6 +115,20 @@ def integer_layer(layer: nn.Linear, rounding: InputQuantisation, x: Float[Tensor
     return sums * (scales.T * rounding.scale / n**2) + layer.bias
 
 
+def learnt(model: nn.Module, images: Float[Tensor, "B ..."], noisy: NoisyLabels) -> dict[str, float]:
+    """How many of the labels that were given a network says itself, percent, of the `right` ones and of the `wrong` ones.
+
+    Args:
+        model: in evaluation mode.
+        images: of training.
+        noisy: their labels. Where none is right, or none is wrong, the share is 0.
+    """
+    with torch.no_grad():
+        same = (model(images).argmax(dim=1) == noisy.given).float()
+    parts = {"right": same[~noisy.wrong], "wrong": same[noisy.wrong]}
+    return {name: 100 * float(part.sum()) / max(1, len(part)) for name, part in parts.items()}
+
+
 class EarlyStopped(nn.Module):
     """A network that answers with the weights that did best on data held out of training; `keep` is called after each step.
 
@@ -136,6 +150,12 @@ class EarlyStopped(nn.Module):
     def forward(self, x: Float[Tensor, "B ..."]) -> Float[Tensor, "B C"]:
         """The network's own answer while it trains, else that of the best weights."""
         return (self.network if self.training else self.best)(x)
+
+    @staticmethod
+    def loss(model: nn.Module, batch: dict[str, Tensor], generator: torch.Generator) -> Tensor:
+        """Cross-entropy of what is not `held` out, for `training.fit`."""
+        kept = ~batch["held"]
+        return F.cross_entropy(model(batch["images"][kept]), batch["labels"][kept])
 
     @staticmethod
     def keep(model: "EarlyStopped", made: int) -> None:

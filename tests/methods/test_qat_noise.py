@@ -12,9 +12,11 @@ from facelab.blocks import seeded
 from facelab.blocks.quantisation import InputQuantisation, quantise, scale_of, uniform_grid
 from facelab.methods.qat_noise import (
     EarlyStopped,
+    NoisyLabels,
     cross_entropy,
     expected_wrong,
     integer_layer,
+    learnt,
     quantised,
     rounded_weight,
     with_noise,
@@ -127,3 +129,19 @@ def test_early_stopping_keeps_the_best_weights_and_answers_with_them():
         assert float(model.accuracy) == pytest.approx(max(reached))
         assert float((model.eval()(x).argmax(dim=1) == given).float().mean()) == pytest.approx(max(reached))
         assert torch.equal(model.train()(x), model.network(x))
+
+
+def test_early_stopping_trains_on_what_is_not_held_out():
+    x = normal(10, 6)
+    batch = {"images": x, "labels": torch.arange(10) % 3, "held": torch.arange(10) < 4}
+    rest = {"images": x[4:], "labels": batch["labels"][4:]}
+    assert torch.allclose(EarlyStopped.loss(net(), batch, torch.Generator()), cross_entropy()(net(), rest, None))
+
+
+def test_what_was_learnt_is_counted_for_right_and_for_wrong_labels():
+    noisy = NoisyLabels(torch.tensor([0, 1, 1, 0]), torch.tensor([False, False, True, False]))
+    scores = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
+    found = learnt(nn.Identity(), scores, noisy)
+    assert found["right"] == pytest.approx(200 / 3)
+    assert found["wrong"] == 100
+    assert learnt(nn.Identity(), scores, NoisyLabels(noisy.given, torch.zeros(4, dtype=torch.bool)))["wrong"] == 0
