@@ -14,6 +14,7 @@ from facelab.explorers.equivariance import EquivarianceExplorer
 from facelab.explorers.explorer import Explorer, View, stops
 from facelab.explorers.gating_tree import GatingTreeExplorer, face_sweep
 from facelab.explorers.gaze import GazeExplorer
+from facelab.explorers.label_noise import LabelNoiseExplorer, Story
 from facelab.explorers.layer_importance import LayerImportanceExplorer
 from facelab.explorers.maps import MapExplorer
 from facelab.explorers.neighbours import NeighbourExplorer
@@ -42,6 +43,7 @@ __all__ = [
     "ExponentExplorer",
     "GatingTreeExplorer",
     "GazeExplorer",
+    "LabelNoiseExplorer",
     "LayerImportanceExplorer",
     "MapExplorer",
     "NeighbourExplorer",
@@ -51,6 +53,7 @@ __all__ = [
     "RecombinatorExplorer",
     "SearchTreeExplorer",
     "SplitExplorer",
+    "Story",
     "StressExplorer",
     "SwapExplorer",
     "TableExplorer",

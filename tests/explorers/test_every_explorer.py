@@ -88,6 +88,19 @@ def pose_gate():
     return explorers.PoseGateExplorer(images, model.eval(), truth=truth[:, :5])
 
 
+def label_noise():
+    generator, names = np.random.default_rng(0), ("float", "2 bits")
+    truth = np.arange(12) % 2
+    given = {0.2: np.where(np.arange(12) < 2, 1 - truth, truth), 0.4: np.where(np.arange(12) < 5, 1 - truth, truth)}
+    stories = {
+        (share, name): explorers.Story(generator.random((2, 6, 8)), generator.integers(2, size=(2, 12)))
+        for share in given
+        for name in names
+    }
+    points = generator.random((12, 2))
+    return explorers.LabelNoiseExplorer(points, truth, given, stories, steps=(10, 20), extent=(0.0, 1.0, 0.0, 1.0))
+
+
 def maps():
     images, generator = faces(3, 32)[0], np.random.default_rng(0)
     shown = {"attention": generator.random((3, 8, 8)), "signed": generator.normal(size=(3, 32, 32)), "nothing": np.zeros((3, 4, 4))}
@@ -205,6 +218,7 @@ BUILDERS = {
     "gating tree": lambda: gating_tree(3),
     "deep gating tree": lambda: gating_tree(6),
     "gaze": gaze,
+    "label noise": label_noise,
     "layer importance": layer_importance,
     "photo": lambda: explorers.PhotoExplorer(Cascade()),
     "recombinator": recombinator,
