@@ -15,6 +15,7 @@ from facelab.explorers.explorer import Explorer, View, stops
 from facelab.explorers.gating_tree import GatingTreeExplorer, face_sweep
 from facelab.explorers.gaze import GazeExplorer
 from facelab.explorers.layer_importance import LayerImportanceExplorer
+from facelab.explorers.lep import OcclusionExplorer
 from facelab.explorers.maps import MapExplorer
 from facelab.explorers.neighbours import NeighbourExplorer
 from facelab.explorers.neuron_path import NeuronPathExplorer
@@ -44,6 +45,7 @@ __all__ = [
     "MapExplorer",
     "NeighbourExplorer",
     "NeuronPathExplorer",
+    "OcclusionExplorer",
     "PhotoExplorer",
     "PoseGateExplorer",
     "RecombinatorExplorer",
