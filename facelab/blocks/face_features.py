@@ -7,6 +7,17 @@ from torch import Tensor
 
 from facelab.blocks.descriptors import angles, distances, gradient_histograms
 
+EYES, MOUTH, OUTER_EYES = (*range(10), *range(19, 31)), tuple(range(31, 51)), (19, 28)
+"""Of the 51 points inside the face, which are the 68 without the jaw: brows and eyes, lips, and the outer corners of the eyes."""
+REGIONS = (
+    (*range(5), *range(19, 25)),
+    (*range(5, 10), *range(25, 31)),
+    tuple(range(10, 19)),
+    (*range(31, 35), *range(41, 46), 50),
+    (*range(35, 41), *range(46, 50)),
+)
+"""The 51 points by region: an eye and its brow, the other ones, the nose, and the two halves of the mouth."""
+
 
 def face_features(
     images: Float[Tensor, "batch 1 height width"],
@@ -41,3 +52,12 @@ def landmarks_of_features(points: int, triangles: Int[Tensor, "triangles 3"], bi
     first, second = np.triu_indices(points, k=1)
     corners = own[triangles.numpy()].any(axis=1)
     return np.concatenate([own.repeat(bins, axis=0), own[first] | own[second], np.tile(corners, (3, 1))])
+
+
+def describe(
+    images: Float[np.ndarray, "batch 1 height width"], points: Float[np.ndarray, "batch 51 2"], triangles: Int[np.ndarray, "triangles 3"]
+) -> Float[np.ndarray, "batch features"]:
+    """`face_features` of the 51 points inside many faces, a few hundred at a time."""
+    pixels, places, corners = torch.from_numpy(images), torch.from_numpy(points).float(), torch.from_numpy(triangles)
+    parts = zip(pixels.split(250), places.split(250), strict=True)
+    return torch.cat([face_features(image, place, corners, OUTER_EYES) for image, place in parts]).numpy()

@@ -1,6 +1,7 @@
 """Things put before faces, with their exact masks, and what an aligner that knows only the mean face says of the points behind them."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -9,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 from scipy.stats import rankdata
 from torch import Tensor
 
+from facelab.blocks.face_features import EYES, MOUTH
 from facelab.blocks.shape_model import as_complex, as_pairs
 
 PLACES = ("eyes", "mouth", "half", "box")
@@ -16,7 +18,7 @@ TEXTURES = ("pattern", "plain")
 
 
 def occluding_boxes(
-    points: Float[np.ndarray, "batch points 2"], place: str, *, eyes: Sequence[int], mouth: Sequence[int], seed: int = 0
+    points: Float[np.ndarray, "batch points 2"], place: str, seed: int = 0, *, eyes: Sequence[int] = EYES, mouth: Sequence[int] = MOUTH
 ) -> Float[np.ndarray, "batch 4"]:
     """A rectangle for every face, (left, top, right, bottom) in pixels.
 
@@ -24,8 +26,8 @@ def occluding_boxes(
         points: (x, y) in pixels.
         place: "eyes" or "mouth" for those points with a tenth of the face around them, "half" for everything on one side of the middle,
             "box" for a rectangle of 0.4 to 0.7 of the face's width and height, whose middle is one of the points.
-        eyes, mouth: indices of their points.
         seed: of the sides and the random rectangles.
+        eyes, mouth: indices of their points; by default of the 51 inside the face.
 
     Raises:
         ValueError: an unknown place.
@@ -131,3 +133,47 @@ def found_hidden(
     ranks, count, all_ = rankdata(-confidence, axis=1), hidden.sum(axis=1), hidden.shape[1]
     with np.errstate(invalid="ignore"):
         return ((ranks * hidden).sum(axis=1) - count * (count + 1) / 2) / (count * (all_ - count))
+
+
+@dataclass(frozen=True)
+class Occluded:
+    """Faces with something before them.
+
+    Attributes:
+        images: (faces, 1, height, width), gray.
+        points: (faces, points, 2) in pixels, as an aligner gives them: hidden ones where the mean face has them.
+        shares: (faces, triangles), how much of each triangle is hidden, 0..1.
+    """
+
+    images: np.ndarray
+    points: np.ndarray
+    shares: np.ndarray
+
+
+def occlude(
+    images: Float[np.ndarray, "batch 1 height width"],
+    truth: Float[np.ndarray, "batch 51 2"],
+    found: Float[np.ndarray, "batch 51 2"],
+    mean: Float[np.ndarray, "51 2"],
+    triangles: Int[np.ndarray, "triangles 3"],
+    place: str,
+    texture: str = "pattern",
+    seed: int = 0,
+) -> Occluded:
+    """Puts something before every face, and takes back what an aligner could no longer know.
+
+        behind = occlude(images, landmarks, detected, mean, triangles, "mouth")
+
+    Args:
+        images: gray, 0..1.
+        truth: the true points, which say where eyes and mouth are and what is hidden.
+        found: the points as an aligner finds them in the open.
+        mean: the mean shape, to which hidden points fall back.
+        triangles: indices of three points each.
+        place: of `PLACES`.
+        texture: of `TEXTURES`.
+        seed: of places and textures.
+    """
+    masks = box_masks(occluding_boxes(truth, place, seed), *images.shape[2:])
+    points = fall_back(found, hidden_points(truth, masks), mean)
+    return Occluded(cover(torch.from_numpy(images), masks, texture, seed).numpy(), points, hidden_shares(truth, triangles, masks))

@@ -24,7 +24,7 @@ class OcclusionExplorer(Explorer):
         mean: np.ndarray,
         local: LocalSubspaceForest,
         global_: LocalSubspaceForest,
-        describe: Callable[[torch.Tensor, np.ndarray], np.ndarray],
+        describe: Callable[[np.ndarray, np.ndarray], np.ndarray],
         trust: Callable[[np.ndarray], np.ndarray],
         classes: list[str],
         labels: np.ndarray,
@@ -52,7 +52,7 @@ class OcclusionExplorer(Explorer):
             masks = box_masks(np.concatenate([middle - reach, middle + reach])[None], height, width) & (size > 0)
             hidden = hidden_points(own, masks)
             shown, seen = cover(pixels[[face]], masks, texture), fall_back(own, hidden, mean)
-            features = describe(shown, seen)
+            features = describe(shown.numpy(), seen)
             confidence = trust(features)
             votes = {
                 "one forest for the face": global_.predict_proba(features)[0],

@@ -213,6 +213,13 @@ class LandmarkAutoencoder(nn.Module):
         return (self(descriptors) - descriptors).square().sum(dim=2)
 
 
+def rebuilding_loss(model: nn.Module, batch: dict[str, Tensor], generator: torch.Generator) -> Float[Tensor, ""]:
+    """What the autoencoder loses of "descriptors", each with a little noise on its way in; as `facelab.training.fit` takes it."""
+    clean = batch["descriptors"]
+    noise = 0.05 * torch.randn(clean.shape, generator=generator).to(clean)
+    return (model(clean + noise) - clean).square().sum(dim=2).mean()
+
+
 @dataclass(frozen=True)
 class Calibration:
     """Turns errors into confidences: 1 up to the median error of clean faces, 1/2 at their 95th percentile, landmark by landmark.

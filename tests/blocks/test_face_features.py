@@ -1,9 +1,11 @@
 """The features of a face, and which landmarks they read: moving any other landmark changes nothing."""
 
+import numpy as np
 import torch
 
 from facelab.blocks import triangulation
-from facelab.blocks.face_features import face_features, landmarks_of_features
+from facelab.blocks.face_features import EYES, MOUTH, OUTER_EYES, REGIONS, describe, face_features, landmarks_of_features
+from facelab.markups import markup
 
 
 def test_a_feature_changes_only_with_the_landmarks_it_reads():
@@ -26,3 +28,22 @@ def test_distances_are_in_units_of_the_eyes_and_angles_of_a_triangle_add_up():
     features = face_features(torch.zeros(1, 1, 8, 8), points, triangles, (0, 1))[0, 96:]
     assert torch.allclose(features[:3], torch.tensor([1.0, 0.75, 1.25]))
     assert torch.allclose(features[3:].sum(), torch.tensor(torch.pi))
+
+
+def test_regions_hold_every_inner_point_once_and_lie_where_they_say():
+    names = markup(68).names[17:]
+    assert sorted(point for region in REGIONS for point in region) == list(range(51))
+    assert {names[point] for point in OUTER_EYES} == {"right_eye_outer", "left_eye_outer"}
+    assert all("brow" in names[point] or "eye" in names[point] for point in EYES)
+    assert not any("brow" in names[point] or "eye" in names[point] or "nos" in names[point] for point in MOUTH)
+    for region, words in zip(REGIONS, ({"right"}, {"left"}, {"nos"}, {"right", "lip"}, {"left", "lip"}), strict=True):
+        assert all(any(word in names[point] for word in words) for point in region)
+
+
+def test_describing_many_is_describing_each():
+    rng = np.random.default_rng(0)
+    images, points = rng.random((3, 1, 32, 32), dtype=np.float32), rng.uniform(8, 24, (3, 51, 2))
+    triangles = triangulation(torch.from_numpy(points[0]))
+    rows = describe(images, points, triangles.numpy())
+    one = face_features(torch.from_numpy(images[1:2]), torch.from_numpy(points[1:2]).float(), triangles, OUTER_EYES)
+    assert np.allclose(rows[1], one[0], atol=1e-5)

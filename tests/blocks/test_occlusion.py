@@ -5,7 +5,17 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from facelab.blocks.occlusion import PLACES, box_masks, cover, fall_back, found_hidden, hidden_points, hidden_shares, occluding_boxes
+from facelab.blocks.occlusion import (
+    PLACES,
+    box_masks,
+    cover,
+    fall_back,
+    found_hidden,
+    hidden_points,
+    hidden_shares,
+    occlude,
+    occluding_boxes,
+)
 
 
 @pytest.fixture
@@ -15,14 +25,14 @@ def points():
 
 @pytest.mark.parametrize("place", PLACES)
 def test_boxes_hide_what_they_name_and_not_everything(points, place):
-    boxes = occluding_boxes(points, place, eyes=(0, 1, 2), mouth=(8, 9), seed=3)
+    boxes = occluding_boxes(points, place, 3, eyes=(0, 1, 2), mouth=(8, 9))
     hidden = hidden_points(points, box_masks(boxes, 32, 32))
     assert hidden.any(axis=1).all()
     if place in ("eyes", "mouth"):
         assert hidden[:, (0, 1, 2) if place == "eyes" else (8, 9)].mean() > 0.9, "all but rounding at the border"
     if place == "half":
         assert not hidden.all(axis=1).any()
-    assert np.array_equal(boxes, occluding_boxes(points, place, eyes=(0, 1, 2), mouth=(8, 9), seed=3))
+    assert np.array_equal(boxes, occluding_boxes(points, place, 3, eyes=(0, 1, 2), mouth=(8, 9)))
 
 
 def test_unknown_places_and_textures_are_refused(points):
@@ -78,3 +88,15 @@ def test_found_hidden_is_the_area_of_scikit_learn():
     expected = [roc_auc_score(h, -c) for h, c in zip(hidden, confidence, strict=True)]
     assert np.allclose(found_hidden(confidence, hidden), expected)
     assert np.isnan(found_hidden(confidence[:1], np.zeros((1, 20), bool))).all()
+
+
+def test_everything_together_hides_the_mouth_and_leaves_the_eyes():
+    rng = np.random.default_rng(0)
+    truth, images = rng.uniform(10, 54, (4, 51, 2)), rng.random((4, 1, 64, 64), dtype=np.float32)
+    truth[:, 31:, 1] = 40 + truth[:, 31:, 1] / 4  # lips below everything else
+    truth[:, :31, 1] = truth[:, :31, 1] / 2
+    found, mean, triangles = truth + 0.1, truth.mean(axis=0), np.array([[0, 10, 20], [31, 40, 50]])
+    behind = occlude(images, truth, found, mean, triangles, "mouth")
+    assert np.allclose(behind.shares, [0, 1]), "the lips are a rectangle's own points"
+    assert np.array_equal(behind.points[:, :31], found[:, :31]) and not np.isclose(behind.points[:, 31:], found[:, 31:]).all()
+    assert (behind.images != images).any(axis=(1, 2, 3)).all()

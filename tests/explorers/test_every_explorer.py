@@ -180,9 +180,9 @@ def occlusion():
     corners = landmarks_of_features(5, triangles)
 
     def describe(pictures, places):
-        return face_features(pictures, torch.from_numpy(places).float(), triangles, (0, 1)).numpy()
+        return face_features(torch.from_numpy(pictures), torch.from_numpy(places).float(), triangles, (0, 1)).numpy()
 
-    features, areas = describe(torch.from_numpy(images), points), relative_areas(mean, triangles.numpy())
+    features, areas = describe(images, points), relative_areas(mean, triangles.numpy())
     forests = [
         LocalSubspaceForest(triangles.numpy(), areas, corners, fraction=share, trees=9).fit(features, labels) for share in (0.2, 1.0)
     ]
