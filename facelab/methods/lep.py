@@ -93,30 +93,31 @@ class LocalSubspaceForest(ClassifierMixin, BaseEstimator):
             drawn = np.bincount(rng.integers(len(people), size=len(people)), minlength=len(people))[person]
             self.in_bag_[number] = drawn > 0
             pool = np.repeat(np.arange(len(y)), drawn)
-            least = np.bincount(codes[pool], minlength=len(self.classes_)).min()
-            rows = np.concatenate([rng.permutation(pool[codes[pool] == c])[:least] for c in range(len(self.classes_))])
+            present, counts = np.unique(codes[pool], return_counts=True)  # a few people may lack a class
+            rows = np.concatenate([rng.permutation(pool[codes[pool] == c])[: counts.min()] for c in present])
             tree = DecisionTreeClassifier(
                 max_features="sqrt", min_samples_leaf=self.min_samples_leaf, criterion="entropy", random_state=int(rng.integers(2**31))
             )
-            grown.append((columns, tree.fit(X[np.ix_(rows, columns)], codes[rows]).tree_))
+            grown.append((columns, tree.fit(X[np.ix_(rows, columns)], codes[rows])))
         self._stack(grown)
         return self
 
-    def _stack(self, grown: list) -> None:
+    def _stack(self, grown: list[tuple[np.ndarray, DecisionTreeClassifier]]) -> None:
         """The trees as arrays of one length, so that all are read together: a loop over trees would cost more than the reading."""
-        most = max(tree.node_count for _, tree in grown)
+        most = max(tree.tree_.node_count for _, tree in grown)
         shape = len(grown), most
-        self.depth_ = max(tree.max_depth for _, tree in grown)
+        self.depth_ = max(tree.get_depth() for _, tree in grown)
         self.feature_, self.threshold_ = np.zeros(shape, int), np.zeros(shape)
         self.child_ = np.tile(np.arange(most)[:, None], (len(grown), 1, 2))  # a leaf is its own child
         self.leaf_ = np.zeros((*shape, len(self.classes_)))
-        for number, (columns, tree) in enumerate(grown):
+        for number, (columns, estimator) in enumerate(grown):
+            tree = estimator.tree_
             inner = np.flatnonzero(tree.children_left >= 0)
             self.feature_[number, inner] = columns[tree.feature[inner]]
             self.threshold_[number, inner] = tree.threshold[inner]
             self.child_[number, inner] = np.stack([tree.children_left, tree.children_right], axis=1)[inner]
             value = tree.value[:, 0]
-            self.leaf_[number, : tree.node_count] = value / value.sum(axis=1, keepdims=True)
+            self.leaf_[number, : tree.node_count, estimator.classes_] = (value / value.sum(axis=1, keepdims=True)).T
 
     def trees_alone(self, X: Float[np.ndarray, "samples features"]) -> Float[np.ndarray, "samples trees classes"]:
         """What each tree says by itself, p_t(c | x)."""

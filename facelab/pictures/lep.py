@@ -36,7 +36,7 @@ def draw_mesh(
     axes: Axes, points: Float[np.ndarray, "points 2"], triangles: Int[np.ndarray, "triangles 3"], *, colors: Any = None, **options: Any
 ) -> PolyCollection:
     """The triangles of a face, filled with one colour each, or by values if `array`, `cmap` and `clim` are among the options."""
-    look = {"edgecolors": "white", "linewidths": 0.4, "alpha": 0.75, "facecolors": colors} | options
+    look = {"edgecolors": "white", "linewidths": 0.4, "alpha": 0.75} | ({} if colors is None else {"facecolors": colors}) | options
     return axes.add_collection(PolyCollection(list(points[triangles]), **look))
 
 
@@ -74,7 +74,7 @@ def show_meshes(
             axes.set_axis_off()
             continue
         draw_face(axes, seen[number])
-        filled = draw_mesh(axes, points[number], triangles, colors="none", array=values[number], cmap=AMOUNT, clim=limits)
+        filled = draw_mesh(axes, points[number], triangles, array=values[number], cmap=AMOUNT, clim=limits)
         if len(captions):
             axes.set_title(captions[number], loc="center", fontsize=8.5)
     picture.colorbar(filled, ax=grid, label=label, shrink=0.8, pad=0.01, alpha=1)
@@ -107,16 +107,17 @@ def show_local_predictions(
         truth: index of the true one.
         width: inches.
     """
-    height = 3.5
+    height = 3.7
     picture = Picture(figsize=(width, height))  # placed by hand: a layout engine would take longer than everything else
     side = 0.84 * height / width
-    left, middle = (picture.add_axes((0.01 + k * (side + 0.02), 0.08, side, 0.84)) for k in range(2))
+    left, middle = (picture.add_axes((0.01 + k * (side + 0.02), 0.09, side, 0.84)) for k in range(2))
     draw_face(left, image)
     left.set_title("confidence in each triangle")
-    filled = draw_mesh(left, points, triangles, colors="none", array=confidence, cmap=AMOUNT, clim=(0, 1))
-    bar = left.inset_axes((0.05, -0.045, 0.9, 0.03))
-    picture.colorbar(filled, cax=bar, orientation="horizontal", ticks=[0, 1], alpha=1)
-    bar.set_xlabel("0 to 1", labelpad=-8, fontsize=7.5)
+    filled = draw_mesh(left, points, triangles, array=confidence, cmap=AMOUNT, clim=(0, 1))
+    bar = left.inset_axes((0.0, -0.035, 1.0, 0.025))
+    picture.colorbar(filled, cax=bar, orientation="horizontal", ticks=[0, 0.5, 1], alpha=1)
+    bar.set_xlabel("confidence", labelpad=0, fontsize=7.5)
+    bar.tick_params(length=2, pad=1, labelsize=7)
     draw_face(middle, image)
     middle.set_title("what each triangle says, faint: unsure")
     likeliest = predictions.argmax(axis=1)

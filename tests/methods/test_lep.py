@@ -72,7 +72,7 @@ def test_trees_ask_only_what_their_patch_holds_and_leave_people_out():
 def test_the_stacked_walk_is_that_of_scikit_learn():
     grown, X, y = forest(trees=1, fraction=1.0)
     tree = DecisionTreeClassifier(max_depth=4, random_state=0).fit(X.astype(np.float32), y)
-    grown._stack([(np.arange(24), tree.tree_)])
+    grown._stack([(np.arange(24), tree)])
     fresh = np.random.default_rng(5).normal(size=(50, 24)).astype(np.float32)
     assert np.allclose(grown.trees_alone(fresh)[:, 0], tree.predict_proba(fresh))
 
