@@ -135,6 +135,7 @@ def show_local_predictions(
         tick.set_bbox({"facecolor": color, "alpha": 0.45, "edgecolor": "none", "pad": 1.2})
     right.invert_yaxis()
     right.set(xlim=(0, 1), xlabel="probability")
+    right.set_title("what the forests say")
     right.legend(loc="lower right")
     return picture
 
