@@ -107,17 +107,13 @@ def show_local_predictions(
         truth: index of the true one.
         width: inches.
     """
-    height = 3.7
+    height = 3.6
     picture = Picture(figsize=(width, height))  # placed by hand: a layout engine would take longer than everything else
-    side = 0.84 * height / width
-    left, middle = (picture.add_axes((0.01 + k * (side + 0.02), 0.09, side, 0.84)) for k in range(2))
+    side = 0.86 * height / width
+    left, middle = (picture.add_axes((0.01 + k * (side + 0.02), 0.04, side, 0.86)) for k in range(2))
     draw_face(left, image)
-    left.set_title("confidence in each triangle")
-    filled = draw_mesh(left, points, triangles, array=confidence, cmap=AMOUNT, clim=(0, 1))
-    bar = left.inset_axes((0.0, -0.035, 1.0, 0.025))
-    picture.colorbar(filled, cax=bar, orientation="horizontal", ticks=[0, 0.5, 1], alpha=1)
-    bar.set_xlabel("confidence", labelpad=0, fontsize=7.5)
-    bar.tick_params(length=2, pad=1, labelsize=7)
+    left.set_title("confidence in each triangle, dark 0, yellow 1")  # a bar of its colours takes a tenth of the time
+    draw_mesh(left, points, triangles, array=confidence, cmap=AMOUNT, clim=(0, 1))
     draw_face(middle, image)
     middle.set_title("what each triangle says, faint: unsure")
     likeliest = predictions.argmax(axis=1)
@@ -128,15 +124,15 @@ def show_local_predictions(
     share = 0.8 / len(votes)
     for number, (name, probabilities) in enumerate(votes.items()):
         place = np.arange(len(classes)) + (number - (len(votes) - 1) / 2) * share
-        look = {"color": (GRAY, SKY, BLACK)[number % 3], "label": name}
-        right.barh(place, probabilities, share, **look)
+        color = (GRAY, SKY, BLACK)[number % 3]
+        right.barh(place, probabilities, share, color=color)
+        right.text(0.99, 0.3 - 0.065 * number, f"■ {name}", color=color, ha="right", fontsize=8, transform=right.transAxes)
     right.set_yticks(range(len(classes)), [f"{name} (true)" if k == truth else name for k, name in enumerate(classes)])
     for tick, color in zip(right.get_yticklabels(), EXPRESSION_COLORS, strict=False):
         tick.set_bbox({"facecolor": color, "alpha": 0.45, "edgecolor": "none", "pad": 1.2})
     right.invert_yaxis()
-    right.set(xlim=(0, 1), xlabel="probability")
+    right.set(xlim=(0, 1), xticks=(0, 0.5, 1), xlabel="probability")
     right.set_title("what the forests say")
-    right.legend(loc="lower right")
     return picture
 
 
