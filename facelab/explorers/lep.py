@@ -55,7 +55,7 @@ class OcclusionExplorer(Explorer):
             features = describe(shown.numpy(), seen)
             confidence = trust(features)
             votes = {
-                "one forest for the face": global_.predict_proba(features)[0],
+                "global forest": global_.predict_proba(features)[0],
                 "patches, unweighted": local.predict_proba(features)[0],
                 "patches, weighted": local.predict_proba(features, confidence)[0],
             }

@@ -120,13 +120,13 @@ def show_local_predictions(
     colors = mpl.colors.to_rgba_array([EXPRESSION_COLORS[c] for c in likeliest])
     colors[:, 3] = np.clip((predictions.max(axis=1) - 1 / len(classes)) / 0.5, 0.08, 0.9)
     draw_mesh(middle, points, triangles, colors=colors, alpha=None)
-    right = picture.add_axes((2 * side + 0.145, 0.13, 0.96 - 2 * side - 0.145, 0.79))
+    right = picture.add_axes((2 * side + 0.145, 0.2, 0.96 - 2 * side - 0.145, 0.72))
     share = 0.8 / len(votes)
     for number, (name, probabilities) in enumerate(votes.items()):
         place = np.arange(len(classes)) + (number - (len(votes) - 1) / 2) * share
         color = (GRAY, SKY, BLACK)[number % 3]
         right.barh(place, probabilities, share, color=color)
-        right.text(0.99, 0.3 - 0.065 * number, f"■ {name}", color=color, ha="right", fontsize=8, transform=right.transAxes)
+        picture.text(2 * side + 0.03 + 0.12 * number, 0.025, f"■ {name}", color=color, fontsize=7)
     right.set_yticks(range(len(classes)), [f"{name} (true)" if k == truth else name for k, name in enumerate(classes)])
     for tick, color in zip(right.get_yticklabels(), EXPRESSION_COLORS, strict=False):
         tick.set_bbox({"facecolor": color, "alpha": 0.45, "edgecolor": "none", "pad": 1.2})
