@@ -16,6 +16,7 @@ from facelab.explorers.gating_tree import GatingTreeExplorer, face_sweep
 from facelab.explorers.gaze import GazeExplorer
 from facelab.explorers.label_noise import LabelNoiseExplorer, Story
 from facelab.explorers.layer_importance import LayerImportanceExplorer
+from facelab.explorers.lep import OcclusionExplorer
 from facelab.explorers.maps import MapExplorer
 from facelab.explorers.neighbours import NeighbourExplorer
 from facelab.explorers.neuron_path import NeuronPathExplorer
@@ -48,6 +49,7 @@ __all__ = [
     "MapExplorer",
     "NeighbourExplorer",
     "NeuronPathExplorer",
+    "OcclusionExplorer",
     "PhotoExplorer",
     "PoseGateExplorer",
     "RecombinatorExplorer",

@@ -20,7 +20,8 @@ from small_cascade import Cascade, faces
 from small_mixture import Mixture
 
 from facelab import explorers
-from facelab.blocks import ShapeModel, seeded
+from facelab.blocks import ShapeModel, seeded, triangulation
+from facelab.blocks.face_features import face_features, landmarks_of_features
 from facelab.explorers import stops
 from facelab.explorers.explorer import TALLEST
 from facelab.methods.acdc import ACDC
@@ -28,6 +29,7 @@ from facelab.methods.archtree import Candidates, grow
 from facelab.methods.deesco import Design, GazeEnsemble
 from facelab.methods.features_under_stress import Descriptor
 from facelab.methods.gnf import NeuralForestRegressor, train_cascades
+from facelab.methods.lep import LocalSubspaceForest, relative_areas
 from facelab.methods.recombinator import RCN, SumNet
 from facelab.methods.semi_supervised_landmarks import SemiSupervisedLandmarks
 from facelab.methods.singe import walk
@@ -200,6 +202,24 @@ def stress():
     return explorers.StressExplorer(own, pd.DataFrame(rows, columns=["kind", "dimensions", "levels", "right", "kept"]))
 
 
+def occlusion():
+    images, truth = faces(12, 32)
+    points, labels = truth[:, :5].astype(float), np.arange(12) % 3
+    triangles, mean = triangulation(torch.from_numpy(points.mean(axis=0))), points.mean(axis=0)
+    corners = landmarks_of_features(5, triangles)
+
+    def describe(pictures, places):
+        return face_features(torch.from_numpy(pictures), torch.from_numpy(places).float(), triangles, (0, 1)).numpy()
+
+    features, areas = describe(images, points), relative_areas(mean, triangles.numpy())
+    forests = [
+        LocalSubspaceForest(triangles.numpy(), areas, corners, fraction=share, trees=9).fit(features, labels) for share in (0.2, 1.0)
+    ]
+    names = ["neutral", "happiness", "sadness"]
+    trust = lambda rows: 1 / (1 + np.abs(rows[:, : len(triangles)]))  # noqa: E731
+    return explorers.OcclusionExplorer(images, points, mean, *forests, describe, trust, names, labels)
+
+
 def table():
     rows = itertools.product(("noise", "pruning"), (0.25, 1.0, 2.0), (f"branches.{number}.attention.projection" for number in range(30)))
     frame = pd.DataFrame(rows, columns=["family", "level", "layer"])
@@ -227,6 +247,7 @@ BUILDERS = {
     "world": lambda: explorers.WorldExplorer(face=3, size=64, channel="normals"),  # the quickest to draw
     "equivariance": equivariance,
     "maps": maps,
+    "occlusion": occlusion,
     "neighbours": neighbours,
     "neuron path": neuron_path,
     "curves": curves,
