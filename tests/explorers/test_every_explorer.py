@@ -203,6 +203,7 @@ BUILDERS = {
     "splitting": splitting,
     "table": table,
     "ternary": explorers.TernaryExplorer,
+    "codewords": explorers.CodewordExplorer,
 }
 built = lru_cache(lambda name: BUILDERS[name]())
 
