@@ -14,7 +14,7 @@ from facelab.pictures.jlcm import plot_pulls
 
 CODEWORDS = (2, 4, 8, 16)
 RATE = 0.05
-STEPS = 60
+STEPS = 120
 
 
 def proximal(distance: torch.Tensor, reach: float) -> torch.Tensor:
@@ -68,7 +68,7 @@ class CodewordExplorer(Explorer):
             paths, now = {}, {}
             for name in ("ordinary", "proximal"):
                 codewords, paths[name], pulled = walk(weight, count, reach, name)
-                now[name] = RATE * pulled[0]
+                now[name] = pulled[0]
             picture = plot_pulls(codewords, weight, int(paths["ordinary"][0]), now, paths, step)
             jumps = {name: int(np.abs(np.diff(own)).max()) for name, own in paths.items()}
             place = {name: f"codeword {own[step] + 1} of {count}" for name, own in paths.items()}
@@ -79,7 +79,7 @@ class CodewordExplorer(Explorer):
             return View(picture, text)
 
         controls = {
-            "step": control((0, STEPS, 2), 20, "step"),
+            "step": control((0, STEPS, 4), 40, "step"),
             "weight": control((-2.0, 2.0, 0.1), -0.5, "weight"),
             "count": ipywidgets.SelectionSlider(options=CODEWORDS, value=8, description="codewords"),
             "reach": control((0.5, 4.0, 0.5), 1.0, "reach of pull"),

@@ -61,7 +61,7 @@ def plot_pulls(
     paths: Mapping[str, Int[np.ndarray, " steps"]],
     step: int | None = None,
 ) -> Picture:
-    """How hard each codeword is pulled up, as bars on the line of codewords; and which codeword is chosen after each step.
+    """How hard each codeword is pulled up, over the largest pull, on the line of codewords; and which is chosen after each step.
 
     Args:
         codewords: rising.
@@ -73,16 +73,17 @@ def plot_pulls(
     """
     picture = Picture(figsize=(9.6, 3.7))  # axes at fixed places, which is quicker to redraw
     line, path = picture.add_axes((0.07, 0.15, 0.5, 0.73)), picture.add_axes((0.66, 0.15, 0.32, 0.73))
-    gap = float(np.diff(codewords).min())
-    most = max(1e-9, *(float(np.abs(own).max()) for own in pulls.values()))
+    span = float(codewords[-1] - codewords[0])
+    gap = min(float(np.diff(codewords).min()), span / 4)
     for number, (name, own) in enumerate(pulls.items()):
         places = codewords + 0.26 * gap * (number - 0.5)
-        line.bar(places, own, 0.24 * gap, color=COLORS.get(name, GREEN), label=name)
+        line.bar(places, own / max(1e-9, float(np.abs(own).max())), 0.24 * gap, color=COLORS.get(name, GREEN), label=name)
     line.axhline(0, color=BLACK, lw=0.8)
     line.plot(codewords, np.zeros(len(codewords)), "|", color=BLACK, ms=12, mew=1.6)
     line.plot([codewords[present]], [0], "o", ms=11, mfc="none", mec=BLACK, mew=1.6, label="present codeword")
-    line.plot([weight], [-1.22 * most], "^", color=BLACK, ms=9, label="weight as trained")
-    line.set(xlabel="value", ylabel="rise of the logit in one step", ylim=(-1.35 * most, 1.75 * most))
+    line.plot([weight], [-1.22], "^", color=BLACK, ms=9, label="weight as trained")
+    line.set(xlabel="value", ylabel="rise of the logit, of the largest", ylim=(-1.4, 1.75))
+    line.set_yticks([-1, -0.5, 0, 0.5, 1])
     line.set_title("the pull on each codeword")
     line.legend(loc="upper left", ncols=2)
     for name, own in paths.items():
@@ -90,7 +91,6 @@ def plot_pulls(
     if step is not None:
         path.axvline(step, color=GRAY, lw=1.0, ls="--")
     path.hlines(codewords, 0, len(own) - 1, color="#dddddd", lw=0.6, zorder=0)
-    span = float(codewords[-1] - codewords[0])
     path.set(xlabel="steps of a constant push", ylabel="chosen codeword", ylim=(codewords[0] - 0.08 * span, codewords[-1] + 0.25 * span))
     path.set_title("where the index goes")
     path.legend(loc="upper left", ncols=2)
