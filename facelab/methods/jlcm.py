@@ -88,19 +88,19 @@ def ordinary(distance: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
 
 
 def proximal(distance: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """How hard the rewritten gradient pulls: the less the further away the codeword is, and not at all towards the present one.
+    """How hard the rewritten gradient pulls: the less, the further away the codeword is.
 
     Args:
         distance: in mean gaps between adjacent codewords, at least 0.
     """
-    return torch.where(distance > 0, torch.exp(-distance), 0.0)
+    return torch.exp(-distance)
 
 
 Pull = Callable[[Tensor], Tensor]
 
 
 def pulls(delta: Float[Tensor, "..."], offsets: Float[Tensor, "... K"], pull: Pull = proximal) -> Float[Tensor, "... K"]:
-    """The gradient of the logits of each codeword (section 3 of the paper, our reading).
+    """The gradient of the logits of each codeword (our reading of the paper); that of the present codeword is 0.
 
         logits -= rate * pulls(delta, (codebook - weight) / gap)
 
@@ -134,17 +134,16 @@ class Moments:
         wanted = (outputs.transpose(1, 2) @ met / count).flatten(0, 1)
         return cls(met.transpose(1, 2) @ met / count, wanted, float(outputs.square().sum() / count))
 
-    def error(self, found: Float[Tensor, "n m"]) -> float:
-        """The mean square error of the outputs with other weights, over their mean square."""
-        lost = self.power + float((found * (self._made(found) - 2 * self.wanted)).sum())
-        return max(0.0, lost) / max(self.power, 1e-30)
-
     def gradient(self, found: Float[Tensor, "n m"]) -> Float[Tensor, "n m"]:
-        """Of the square error by each of the other weights."""
-        return 2 * (self._made(found) - self.wanted)
+        """Of the square error of the outputs by each weight of a compressed layer."""
+        made = (found.unflatten(0, (len(self.second), -1)) @ self.second).flatten(0, 1)
+        return 2 * (made - self.wanted)
 
-    def _made(self, found: Tensor) -> Tensor:
-        return (found.unflatten(0, (len(self.second), -1)) @ self.second).flatten(0, 1)
+    def error(self, found: Float[Tensor, "n m"], gradient: Float[Tensor, "n m"] | None = None) -> float:
+        """The mean square error of the outputs over their mean square; a gradient that is known saves half of the work."""
+        gradient = self.gradient(found) if gradient is None else gradient
+        lost = self.power + float((found * (gradient / 2 - self.wanted)).sum())
+        return max(0.0, lost) / max(self.power, 1e-30)
 
 
 @dataclass
@@ -186,32 +185,34 @@ def learned(
     gap = ((codebooks[:, -1] - codebooks[:, 0]) / max(1, words - 1)).clamp_min(1e-12)[:, None]
     row_gap = gap[start.group][..., None]
     logits = -(((rows[..., None] - codebooks[start.group][:, None]) / row_gap).abs() ** power)
-    velocity, shift = torch.zeros_like(logits), nn.Parameter(torch.zeros_like(codebooks))
-    optimizer = torch.optim.Adam([shift], lr=codebook_rate)
+    velocity, shift = torch.zeros_like(logits), torch.zeros_like(codebooks)
+    mean, square = torch.zeros_like(shift), torch.zeros_like(shift)
     history, best, codes = Learning(), start, start.codes
     lowest = moments.error(start.weights.double())
     for step in range(steps + 1):
-        now = codebooks + gap * shift.detach()
+        now = codebooks + gap * shift
         chosen = codes if pull is None else logits.argmax(dim=2)
         if (changed := chosen != codes).any():
             ranks = now.argsort(dim=1).argsort(dim=1)[start.group]
             history.jumps += (ranks.gather(1, chosen) - ranks.gather(1, codes))[changed].abs().tolist()
-        codes, each = chosen, now[start.group][:, None]
-        mapping = Mapping(now, start.group, codes)
+        codes, mapping = chosen, Mapping(now, start.group, chosen)
         weights = mapping.weights
-        history.errors.append(moments.error(weights))
+        delta = moments.gradient(weights)
+        history.errors.append(moments.error(weights, delta))
         if history.errors[-1] < lowest:
             lowest, best = history.errors[-1], mapping
-        delta = moments.gradient(weights)
         delta = delta / delta.square().mean().sqrt().clamp_min(1e-30)  # so that rates mean the same in all layers
         falling = (1 + math.cos(math.pi * step / (steps + 1))) / 2
         cells = (start.group[:, None] * words + codes).flatten()
-        shift.grad = torch.zeros(groups * words, dtype=rows.dtype).index_add_(0, cells, delta.flatten()).view(groups, words)
-        optimizer.param_groups[0]["lr"] = codebook_rate * falling
-        optimizer.step()
+        slope = torch.zeros(groups * words, dtype=rows.dtype).index_add_(0, cells, delta.flatten()).view(groups, words)
+        mean, square = mean.lerp(slope, 0.1), square.lerp(slope.square(), 0.001)  # Adam (Kingma, Ba 2015), without seconds of imports
+        size = (square / (1 - 0.999 ** (step + 1))).sqrt() + 1e-8
+        shift = shift - codebook_rate * falling * mean / (1 - 0.9 ** (step + 1)) / size
         if pull is not None:
-            velocity = momentum * velocity + pulls(delta, (each - weights[..., None]) / row_gap, pull)
-            logits -= rate * falling * velocity
+            between = (now[:, None] - now[..., None]) / gap[..., None]  # from each codeword of a group to each
+            towards = pulls(torch.ones_like(now), between, pull)[start.group[:, None], codes]
+            velocity.mul_(momentum).add_(delta[..., None] * towards)
+            logits.sub_(velocity, alpha=rate * falling)
     return best, history
 
 
@@ -279,13 +280,32 @@ def compress(
     Raises:
         ValueError: fewer than two codewords, no such way to learn, no layer to compress, or what `grouped` refuses.
     """
+    whole, group = grouped(model, inputs[:2], groups, by=by, seed=seed)
+    return coded(whole, group, inputs, codewords, learn=learn, rate=rate, steps=steps, seed=seed)
+
+
+def coded(
+    whole: nn.Module, group: dict[str, Int[Tensor, " n"]], inputs: Float[Tensor, "B ..."], codewords: int = 4, *,
+    learn: str = "proximal", rate: float = 0.01, steps: int = 100, seed: int = 0,
+) -> tuple[nn.Module, pd.DataFrame]:  # fmt: skip
+    """What `compress` does once neurons are in groups.
+
+    Args:
+        whole, group: as `grouped` gives them.
+        inputs, codewords, learn, rate, steps, seed: as `compress` takes them.
+
+    Returns:
+        As `compress` does.
+
+    Raises:
+        ValueError: fewer than two codewords, no such way to learn, or no layer to compress.
+    """
     if learn not in LEARN:
         raise ValueError(f"There is no way to learn {learn!r}; choose one of {', '.join(LEARN)}.")
     if codewords < 2:
         raise ValueError(f"A codebook of {codewords} codewords tells nothing apart; give 2 or more.")
-    whole, group = grouped(model, inputs[:2], groups, by=by, seed=seed)
     if not group:
-        raise ValueError(f"{type(model).__name__} has no linear layer or convolution to compress; give a network that has one.")
+        raise ValueError(f"{type(whole).__name__} has no linear layer or convolution to compress; give a network that has one.")
     result, table = reordered(whole, {}), []
     given = inputs_of(whole, inputs, list(group))
     for layer in given:

@@ -45,7 +45,7 @@ def show_order(
         height = np.histogram(own.clip(edges[0], edges[-1]), edges)[0]
         right.stairs(base + height / max(1, height.max()), edges, baseline=base, fill=True, color=color, alpha=0.45)
         right.plot(book.clip(edges[0], edges[-1]), np.full(len(book), base - 0.12), "^", color=color, mec=BLACK, ms=6)
-        right.text(edges[0], base + 0.55, f"{len(own)} neurons", color=BLACK, fontsize=8)
+        right.text(edges[0], base + 0.55, f"{len(own)} neuron{'s' * (len(own) > 1)}", color=BLACK, fontsize=8)
     right.set(xlabel="weight (triangles: codewords)", yticks=[], xlim=(edges[0], edges[-1]))
     right.set_title("each group and its codebook")
     right.spines["left"].set_visible(False)
