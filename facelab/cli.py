@@ -202,7 +202,9 @@ def settle(
 def compress(
     network: Annotated[str, typer.Argument(metavar="MODEL.py:build", help="Function that returns your torch.nn.Module.")],
     data: Annotated[str, typer.Option(metavar="DATA.py:loaders", help="Function that returns (training, evaluation[, score]).")],
-    method: Annotated[str, typer.Option(help="singe, red, redpp, archtree, powerquant, ternary; or l1, fpgm, taylor of torch-pruning.")],
+    method: Annotated[
+        str, typer.Option(help="singe, red, redpp, archtree, powerquant, ternary, jlcm; or l1, fpgm, taylor of torch-pruning.")
+    ],
     out: Annotated[Path, typer.Option(help="File of the small network, .safetensors; a table and a page lie beside it.")],
     strength: Annotated[float | None, typer.Option(help="How much goes, as the method means it.")] = None,
     against: Annotated[str, typer.Option(help="Methods to measure beside it, with commas; or none.")] = "l1,fpgm,taylor",

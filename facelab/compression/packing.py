@@ -1,9 +1,9 @@
 """Packed storage: a network in one safetensors file, of few bytes where its weights take few values, and rebuilt without pickle.
 
-A tensor is stored as it is, under its name in the state dict, or in parts: distinct values and codes of as few bits as tell them
-apart, and a bit for each place that is zero where many are. Whichever takes the fewest bytes is chosen. The metadata say how wide each
-layer is, so that the network is rebuilt from the one it came from. Where nothing is in parts, the file is a plain state dict, which
-safetensors alone reads.
+A tensor is stored as it is, under its name in the state dict, or in parts: distinct values, of the whole tensor or of each group of
+rows that follow each other, codes of as few bits as tell them apart, and a bit for each place that is zero where many are. Whichever
+takes the fewest bytes is chosen. The metadata say how wide each layer is, so that the network is rebuilt from the one it came from.
+Where nothing is in parts, the file is a plain state dict, which safetensors alone reads.
 """
 
 import json
@@ -25,6 +25,8 @@ from facelab.networks.folding import NORMS
 VERSION = "1"
 MOST_VALUES = 2**16
 MOST_ROW_LEVELS = 2**9
+MOST_CODEWORDS = 2**6
+"""Of the codebook of a group of rows."""
 WIDTHS = (
     "in_channels",
     "out_channels",
@@ -74,7 +76,21 @@ def encoded(values: Shaped[np.ndarray, "..."]) -> tuple[Parts, dict[str, Any]]:
         packed, bits = _packed_codes(codes, len(levels))
         about = {"shape": list(values.shape), "type": str(values.dtype), "bits": bits}
         choices.append(({".scales": scales, ".values": levels, ".codes": packed}, about))
-    return min(choices, key=lambda choice: sum(part.nbytes for part in choice[0].values()) + (80 if choice[1] else 0))
+    if values.ndim > 1 and len(values) > 1:
+        for codebooks, starts, codes in _codebooks_of_rows(values.reshape(len(values), -1)):
+            packed, bits = _packed_codes(codes, codebooks.shape[1])
+            size = len(values) // len(starts)  # one number tells of groups that are equally large
+            told = size if starts == list(range(0, len(values), size)) else starts
+            about = {"shape": list(values.shape), "type": str(values.dtype), "bits": bits, "groups": told}
+            choices.append(({".values": codebooks, ".codes": packed}, about))
+    return min(choices, key=_bytes_of_choice)
+
+
+def _bytes_of_choice(choice: tuple[Parts, dict]) -> int:
+    """About what it takes in the file: its parts, and what the header says of them."""
+    parts, about = choice
+    told = about.get("groups", 0)
+    return sum(part.nbytes for part in parts.values()) + (80 if about else 0) + (4 * len(told) if isinstance(told, list) else 0)
 
 
 def _packed_codes(codes: np.ndarray, count: int) -> tuple[np.ndarray, int]:
@@ -102,6 +118,38 @@ def _scaled_rows(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray] 
     return (scales[:, 0], levels, codes) if np.array_equal(scales * levels[codes], rows) else None
 
 
+def _codebooks_of_rows(rows: np.ndarray) -> Iterator[tuple[np.ndarray, list[int], np.ndarray]]:
+    """Codebooks, first row of each group and codes, for 2, 4, 8, ... codewords: a group ends where the next row would bring too many.
+
+    So a layer whose neurons were grouped, or have a codebook each, takes as few bits as one with a single codebook.
+    """
+    own = []
+    for row in rows:
+        own.append(np.unique(row))
+        if len(own[-1]) > MOST_CODEWORDS:
+            return
+    most = 1
+    while (most := 2 * most) <= MOST_CODEWORDS:
+        if max(map(len, own)) > most:
+            continue
+        books, starts = [own[0]], [0]
+        for place, values in enumerate(own[1:], start=1):
+            both = np.union1d(books[-1], values)
+            if len(both) <= most:
+                books[-1] = both
+            else:
+                books.append(values)
+                starts.append(place)
+        codes = [
+            np.searchsorted(books[group], rows[first:last])
+            for group, (first, last) in enumerate(zip(starts, [*starts[1:], len(rows)], strict=True))
+        ]
+        width = max(map(len, books))
+        yield np.stack([np.pad(book, (0, width - len(book)), mode="edge") for book in books]), starts, np.concatenate(codes)
+        if len(books) == 1:
+            return
+
+
 def decoded(parts: Parts, about: dict[str, Any]) -> Shaped[np.ndarray, "..."]:
     """The tensor that `encoded` took apart."""
     if not about:
@@ -110,7 +158,12 @@ def decoded(parts: Parts, about: dict[str, Any]) -> Shaped[np.ndarray, "..."]:
     count = about.get("kept", size)
     if "bits" in about:
         bits = np.unpackbits(parts[".codes"], count=count * about["bits"]).reshape(count, about["bits"])
-        rest = parts[".values"][bits @ (1 << np.arange(about["bits"])[::-1])]
+        codes = bits @ (1 << np.arange(about["bits"])[::-1])
+        if "groups" in about:
+            rows, told = np.arange(about["shape"][0]), about["groups"]
+            group = rows // told if isinstance(told, int) else np.searchsorted(told, rows, side="right") - 1
+            return parts[".values"][group[:, None], codes.reshape(len(rows), -1)].reshape(about["shape"])
+        rest = parts[".values"][codes]
         if ".scales" in parts:
             rest = (parts[".scales"][:, None] * rest.reshape(len(parts[".scales"]), -1)).ravel()
     else:

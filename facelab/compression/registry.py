@@ -131,6 +131,12 @@ def _powerquant(job: Job) -> tuple[nn.Module, pd.DataFrame]:
     return powerquant(job.model, job.example, bits=round(job.strength))
 
 
+def _jlcm(job: Job) -> tuple[nn.Module, pd.DataFrame]:
+    from facelab.methods.jlcm import compress
+
+    return compress(job.model, job.samples[0], codewords=round(job.strength), seed=job.seed)
+
+
 def _torch_pruning(criterion: str) -> Compress:
     def run(job: Job) -> tuple[nn.Module, pd.DataFrame]:
         from facelab.compression.opponents import pruned
@@ -154,11 +160,12 @@ METHODS: dict[str, Method] = {
     "ternary": Method(
         "Ternary", "share of the layers whose weights become ternary, the largest first", 0.5, (0.25, 0.5, 0.75), False, _ternary
     ),
+    "jlcm": Method("JLCM", "codewords of each of four codebooks of a layer", 4, (2, 4, 8), False, _jlcm),
     "l1": Method("L1", *_CHANNELS, True, _torch_pruning("l1")),
     "fpgm": Method("FPGM", *_CHANNELS, True, _torch_pruning("fpgm")),
     "taylor": Method("Taylor", *_CHANNELS, True, _torch_pruning("taylor")),
 }
-OWN = ("singe", "red", "redpp", "archtree", "powerquant", "ternary")
+OWN = ("singe", "red", "redpp", "archtree", "powerquant", "ternary", "jlcm")
 OPPONENTS = ("l1", "fpgm", "taylor")
 
 

@@ -14,6 +14,7 @@ from facelab.explorers.equivariance import EquivarianceExplorer
 from facelab.explorers.explorer import Explorer, View, stops
 from facelab.explorers.gating_tree import GatingTreeExplorer, face_sweep
 from facelab.explorers.gaze import GazeExplorer
+from facelab.explorers.jlcm import CodewordExplorer
 from facelab.explorers.label_noise import LabelNoiseExplorer, Story
 from facelab.explorers.layer_importance import LayerImportanceExplorer
 from facelab.explorers.lep import OcclusionExplorer
@@ -37,6 +38,7 @@ __all__ = [
     "AttributionExplorer",
     "BandwidthExplorer",
     "CascadeExplorer",
+    "CodewordExplorer",
     "CompressionExplorer",
     "CurveExplorer",
     "EquivarianceExplorer",

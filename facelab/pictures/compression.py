@@ -18,7 +18,7 @@ COSTS = {"bytes": "bytes stored, kB", "multiplies": "multiplies, thousands", "la
 SCALES = {"bytes": 1000, "multiplies": 1000, "latency": 1}
 MARKS = {
     "original": (BLACK, "X"), "SInGE": (BLUE, "o"), "RED": (RED, "s"), "RED++": (ORANGE, "D"), "Archtree": (GREEN, "^"),
-    "PowerQuant": ("#882255", "<"), "Ternary": ("#7F4F00", "p"),  # as the palette's eight colours are taken
+    "PowerQuant": ("#882255", "<"), "Ternary": ("#7F4F00", "p"), "JLCM": ("#44AA99", ">"),  # as the palette's eight colours are taken
     "L1": (GRAY, "v"), "FPGM": (PINK, "P"), "Taylor": (SKY, "h"),
 }  # fmt: skip
 """Colour and marker of each method, everywhere."""
@@ -33,6 +33,7 @@ SYMBOLS = {
     "h": "hexagon",
     "p": "pentagon",
     "<": "triangle-left",
+    ">": "triangle-right",
 }
 
 

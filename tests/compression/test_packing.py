@@ -44,6 +44,18 @@ def test_few_values_take_few_bits():
     assert sum(part.nbytes for part in parts.values()) == 64 * 64 // 4 + 4 * 4
 
 
+@pytest.mark.parametrize("sizes", [(16, 16, 16, 16), (5, 30, 20, 9), (1,) * 64])
+def test_a_codebook_for_each_group_of_rows_costs_only_itself(sizes):
+    generator = np.random.default_rng(0)
+    books = generator.normal(size=(len(sizes), 4)).astype(np.float32)
+    rows = np.repeat(np.arange(len(sizes)), sizes)
+    values = books[rows[:, None], generator.integers(0, 4, (64, 150))].reshape(64, 6, 5, 5)
+    parts, about = encoded(values)
+    assert about["bits"] == 2 and isinstance(about["groups"], int) == (len(set(sizes)) == 1)
+    assert sum(part.nbytes for part in parts.values()) == 64 * 150 // 4 + 16 * len(sizes)
+    np.testing.assert_array_equal(decoded(parts, about), values)
+
+
 def test_zeros_are_cheap_and_dense_weights_stay_as_they_are():
     values = np.random.default_rng(0).normal(size=10_000).astype(np.float32)
     assert encoded(values)[1] == {}

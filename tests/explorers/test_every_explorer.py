@@ -256,6 +256,7 @@ BUILDERS = {
     "stress": stress,
     "table": table,
     "ternary": explorers.TernaryExplorer,
+    "codewords": explorers.CodewordExplorer,
 }
 built = lru_cache(lambda name: BUILDERS[name]())
 
