@@ -200,6 +200,7 @@ BUILDERS = {
     "neighbours": neighbours,
     "neuron path": neuron_path,
     "curves": curves,
+    "smoothing": explorers.SmoothingExplorer,
     "splitting": splitting,
     "table": table,
     "ternary": explorers.TernaryExplorer,
