@@ -60,10 +60,10 @@ class SmoothingExplorer(Explorer):
             densities = (1 - rate) * norm.pdf(PLACES + APART / 2), positive * (1 - missed), positive * missed
             curves = {"true": true, "annotated": seen.numpy(), "answer": answer.numpy()}
             picture = show_two_classes(PLACES, densities, curves, decision, AMOUNTS, scores, (rule, alpha, reached), best)
-            at = f"q = {float(rhls.threshold(smoothing)[0]):.3f}, x = {decision:.2f}" if np.isfinite(decision) else "nowhere on the line"
+            at = f"falls at q = {float(rhls.threshold(smoothing)[0]):.3f}, x = {decision:.2f}" if np.isfinite(decision) else "lies nowhere"
             text = (
                 f"{rate:.0%} positive, {float(annotated):.0%} annotated so; {rule} smoothing of {alpha:.2f} turns 0 into "
-                f"{float(smoothing.negative[0]) / 2:.2f} and 1 into {1 - float(smoothing.positive[0]) / 2:.2f}. The decision falls at "
+                f"{float(smoothing.negative[0]) / 2:.2f} and 1 into {1 - float(smoothing.positive[0]) / 2:.2f}. The decision "
                 f"{at}; F1 {reached:.2f}, at the best threshold {best:.2f}."
             )
             return View(picture, text)
