@@ -83,10 +83,12 @@ def plot_two_thresholds(half: Mapping[str, float], tuned: Mapping[str, float], *
             ms=9,
             label="at tuned thresholds" if row == 0 else None,
         )
-        axes.text(half[name], row - 0.28, f"{half[name]:.1f}", ha="center", fontsize=7.5)
-        axes.text(tuned[name], row - 0.28, f"{tuned[name]:.1f}", ha="center", fontsize=7.5)
+        for value, other in ((half[name], tuned[name]), (tuned[name], half[name])):
+            side = -1 if value < other else 1
+            axes.text(value + 1.2 * side, row, f"{value:.1f}", ha="right" if side < 0 else "left", va="center", fontsize=7.5)
     axes.set_yticks(range(len(half)), list(half))
-    axes.set(xlabel="mean F1 of the action units, %", ylim=(len(half) - 0.5, -0.8))
+    axes.set(xlabel="mean F1 of the action units, %", ylim=(len(half) - 0.5, -0.6))
+    axes.margins(x=0.1)
     axes.grid(axis="x")
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), title="filled and open")
     return picture
