@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float
+from matplotlib.ticker import MaxNLocator
 
 from facelab.pictures.style import BLACK, BLUE, GRAY, GREEN, ORANGE, PINK, RED, SKY, Picture, new_picture, styled
 
@@ -159,7 +160,8 @@ def show_two_classes(
         line.plot([decision, decision], [0, 1], color=BLACK, lw=1.1)
     line.set(xlabel="evidence x", ylabel="probability (lines), density (areas)", ylim=(0, 1.36), xlim=(x[0], x[-1]))
     line.set_title("two classes, and what a perfect network answers")
-    line.set_yticks(np.linspace(0, 1, 6))
+    line.set_yticks(np.linspace(0, 1, 5))
+    line.xaxis.set_major_locator(MaxNLocator(5))
     line.legend(loc="upper left", ncols=2, handlelength=1.6)
     for rule, values in scores.items():
         score.plot(strengths, values, color=COLORS[rule], label=rule)
@@ -168,6 +170,7 @@ def show_two_classes(
     score.set(
         xlabel="strength of smoothing α", ylabel="F1", ylim=(0, 1.32), xlim=(0, strengths[-1]), title="F1 of the decision at one half"
     )
-    score.set_yticks(np.linspace(0, 1, 6))
+    score.set_yticks(np.linspace(0, 1, 5))
+    score.xaxis.set_major_locator(MaxNLocator(4))
     score.legend(loc="upper left", ncols=2, handlelength=1.4, columnspacing=1.0)
     return picture
