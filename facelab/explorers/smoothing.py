@@ -4,6 +4,7 @@ from functools import lru_cache
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from scipy.special import expit, logit
 from scipy.stats import norm
 
@@ -17,7 +18,7 @@ APART = 2.5
 PLACES, AMOUNTS = np.linspace(-4.0, 5.0, 181), np.linspace(0.0, 0.9, 46)
 
 
-def f1_beyond(decision: np.ndarray, rate: float) -> np.ndarray:
+def f1_beyond(decision: Float[np.ndarray, " N"], rate: float) -> Float[np.ndarray, " N"]:
     """F1 (0..1) of calling everything beyond `decision` positive, for the true labels; 0 where nothing is."""
     right, wrong = rate * norm.sf(decision - APART / 2), (1 - rate) * norm.sf(decision + APART / 2)
     return 2 * right / (right + wrong + rate)
@@ -55,7 +56,7 @@ class SmoothingExplorer(Explorer):
             seen = rhls.observed(torch.from_numpy(true), missed)
             answer = rhls.optimum(seen[:, None], smoothing)[:, 0]
             decision = decision_of(smoothing, rate, missed)
-            reached, (scores, best) = float(f1_beyond(np.array(decision), rate)), _scores(rate, missed)
+            reached, (scores, best) = float(f1_beyond(np.array([decision]), rate)[0]), _scores(rate, missed)
             positive = rate * norm.pdf(PLACES - APART / 2)
             densities = (1 - rate) * norm.pdf(PLACES + APART / 2), positive * (1 - missed), positive * missed
             curves = {"true": true, "annotated": seen.numpy(), "answer": answer.numpy()}

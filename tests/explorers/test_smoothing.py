@@ -15,7 +15,7 @@ def test_f1_is_that_of_drawn_samples(rate, at):
     positive = generator.random(200_000) < rate
     said = generator.normal(np.where(positive, APART / 2, -APART / 2)) > at
     right = (said & positive).sum()
-    assert f1_beyond(np.array(at), rate) == pytest.approx(2 * right / (said.sum() + positive.sum()), abs=0.01)
+    assert f1_beyond(np.array([at]), rate)[0] == pytest.approx(2 * right / (said.sum() + positive.sum()), abs=0.01)
 
 
 def test_without_errors_and_smoothing_the_decision_is_that_of_bayes():
