@@ -27,6 +27,7 @@ from facelab.explorers.powerquant import ExponentExplorer
 from facelab.explorers.recombinator import RecombinatorExplorer
 from facelab.explorers.red import BandwidthExplorer
 from facelab.explorers.search_tree import SearchTreeExplorer
+from facelab.explorers.smoothing import SmoothingExplorer
 from facelab.explorers.splitting import SplitExplorer
 from facelab.explorers.stress import StressExplorer
 from facelab.explorers.table import TableExplorer
@@ -56,6 +57,7 @@ __all__ = [
     "PoseGateExplorer",
     "RecombinatorExplorer",
     "SearchTreeExplorer",
+    "SmoothingExplorer",
     "SplitExplorer",
     "Story",
     "StressExplorer",

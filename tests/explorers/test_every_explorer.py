@@ -251,6 +251,7 @@ BUILDERS = {
     "neighbours": neighbours,
     "neuron path": neuron_path,
     "curves": curves,
+    "smoothing": explorers.SmoothingExplorer,
     "splitting": splitting,
     "swap": swap,
     "stress": stress,
