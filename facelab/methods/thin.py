@@ -29,7 +29,7 @@ class Output(NamedTuple):
         logits: of the classes, the mixture o.
         expert_logits: of every expert alone, f_l(z).
         weights: of the experts, mu; they sum to one.
-        endogenous: the task code z.
+        endogenous: the task code z = ReLU(phi(x)), as the experts read it.
         exogenous: the code v, which no gradient of the task changes.
     """
 
@@ -93,7 +93,8 @@ class THIN(nn.Module):
         size: side of the images, pixels.
         classes: number C of classes.
         exogenous: trained beforehand; it is frozen here, in place, so that the task teaches the tree what to ask v but leaves v alone.
-        gate: what the tree reads: "exogenous", the code v (THIN); "endogenous", the code z; "mean", nothing: all experts weigh alike.
+        gate: what the tree reads: "exogenous", the code v (THIN); "endogenous", the task code before its ReLU; "mean": all experts
+            weigh alike.
         experts: number L of experts, a power of two; 1 is a single head.
         hidden: width of an expert.
         channels, code: as `encoder` takes them, of phi; the code is as long as that of `exogenous`.
@@ -135,10 +136,11 @@ class THIN(nn.Module):
             images: standardised.
             exogenous: codes to use in place of the images' own v, such as those of other images, or the own ones computed before.
         """
-        z = self.encoder(images)
+        task = self.encoder(images)
+        z = task.relu()  # whoever reads z, the experts, the head or a probe, reads this: nothing hides in negative values
         v = self.exogenous.encoder(images) if exogenous is None else exogenous
-        weights = self.gate(v if self.reads == "exogenous" else z)
-        answers = self.experts(torch.cat([z, v], dim=1).relu() if self.concatenate else z.relu())
+        weights = self.gate(v if self.reads == "exogenous" else task)
+        answers = self.experts(torch.cat([z, v.relu()], dim=1) if self.concatenate else z)
         return Output(mix(weights, answers), answers, weights, z, v)
 
 
@@ -167,15 +169,6 @@ def dispelling_loss(
         epsilon: smallest product of lengths that is divided by.
     """
     return F.cosine_similarity(*readings(head, endogenous, exogenous), dim=1, eps=epsilon).abs().mean()
-
-
-def cross_covariance(endogenous: Float[Tensor, "B q"], exogenous: Float[Tensor, "B p"]) -> Float[Tensor, ""]:
-    """A rival of the dispelling loss: the mean squared correlation between the entries of z and those of v.
-
-    It asks for more than one head can read, yet still for linear independence only.
-    """
-    z, v = ((code - code.mean(dim=0)) / (code.std(dim=0) + 1e-5) for code in (endogenous, exogenous.detach()))
-    return (z.t() @ v / len(z)).square().mean()
 
 
 def thin_loss(output: Output, labels: Int[Tensor, " B"], head: nn.Module, dispelling: float = 0.0) -> dict[str, Tensor]:

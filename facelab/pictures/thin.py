@@ -42,7 +42,7 @@ def draw_thin(experts: int = 3) -> Picture:
     head = sheet.box(3.45, 1.5, "head ρ", "scores", 0.8, 0.36)
     sheet.vertical(codes["v"], head)
     sheet.vertical(codes["z"], head)
-    sheet.say(2.05, 1.42, "both readings\northogonal", size=7)
+    sheet.say(2.98, 1.5, "both readings\northogonal", align="right")
     sheet.say(
         0.2,
         2.85,
@@ -88,7 +88,7 @@ def show_routed_digit(
     rows = np.arange(len(probabilities[0]))
     for values, shift, color, label in ((probabilities[0], -0.2, GREEN, "own code"), (probabilities[1], 0.2, ORANGE, "given code")):
         bars.hlines(rows + shift, 0, values, color=color, linewidth=8, capstyle="butt", label=label)  # faster than patches
-    bars.axhspan(truth - 0.48, truth + 0.48, color=BLUE, alpha=0.12, linewidth=0)
+    bars.axhspan(truth - 0.48, truth + 0.48, color=BLUE, alpha=0.3, linewidth=0)
     bars.set(xlim=(0, 1), ylim=(len(rows) - 0.4, -0.6), yticks=rows, xlabel="probability", ylabel="answer")
     bars.set_title("what the mixture says (shaded: the truth)", color=GRAY)
     bars.legend(loc="lower right")

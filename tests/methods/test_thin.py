@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from facelab.blocks import count_parameters, seeded
-from facelab.methods.thin import THIN, ExogenousNetwork, cross_covariance, dispelling_loss, encoder, readings, thin_loss, training_loss
+from facelab.methods.thin import THIN, ExogenousNetwork, dispelling_loss, encoder, readings, thin_loss, training_loss
 from facelab.training import fit
 
 GATES = ("mean", "endogenous", "exogenous")
@@ -107,12 +107,6 @@ def test_dispelling_finds_no_slope_at_zero_length():
     z = torch.zeros(3, 8, requires_grad=True)
     dispelling_loss(nn.Identity(), z, torch.randn(3, 8)).backward()
     assert torch.isfinite(z.grad).all()
-
-
-def test_cross_covariance_of_copies_and_of_strangers():
-    code = torch.randn(4000, 3)
-    assert cross_covariance(code, -2 * code) == pytest.approx(1 / 3, abs=0.02)  # one in three pairs is a copy
-    assert cross_covariance(code, torch.randn(4000, 2)) < 0.01
 
 
 def test_single_head_of_equal_size_is_the_mean(images):
