@@ -13,7 +13,7 @@ from facelab.methods.jlcm import ordinary, pulls
 from facelab.pictures.jlcm import plot_pulls
 
 CODEWORDS = (2, 4, 8, 16)
-RATE = 0.05
+RATE = 0.07
 STEPS = 120
 
 

@@ -135,7 +135,7 @@ class Moments:
         return cls(met.transpose(1, 2) @ met / count, wanted, float(outputs.square().sum() / count))
 
     def gradient(self, found: Float[Tensor, "n m"]) -> Float[Tensor, "n m"]:
-        """Of the square error of the outputs by each weight of a compressed layer."""
+        """Of the mean square error of the outputs, not divided by their mean square, by each weight of a compressed layer."""
         made = (found.unflatten(0, (len(self.second), -1)) @ self.second).flatten(0, 1)
         return 2 * (made - self.wanted)
 
@@ -144,6 +144,22 @@ class Moments:
         gradient = self.gradient(found) if gradient is None else gradient
         lost = self.power + float((found * (gradient / 2 - self.wanted)).sum())
         return max(0.0, lost) / max(self.power, 1e-30)
+
+
+def fitted(start: Mapping, moments: Moments) -> Mapping:
+    """The codebooks of the smallest error while each index stays as it is, by least squares.
+
+    Args:
+        start: whose indices are kept.
+        moments: of the inputs.
+    """
+    groups, words = start.codebooks.shape
+    uses = nn.functional.one_hot(start.codes, words).double().transpose(1, 2)  # (n,K,m)
+    made = (uses.flatten(0, 1).unflatten(0, (len(moments.second), -1)) @ moments.second).flatten(0, 1).view_as(uses)
+    squares = torch.zeros(groups, words, words, dtype=torch.float64).index_add_(0, start.group, made @ uses.transpose(1, 2))
+    wanted = torch.zeros(groups, words, dtype=torch.float64).index_add_(0, start.group, (uses @ moments.wanted[..., None])[..., 0])
+    codebooks = (torch.linalg.pinv(squares, hermitian=True) @ wanted[..., None])[..., 0]
+    return Mapping(codebooks, start.group, start.codes)
 
 
 @dataclass
@@ -160,7 +176,7 @@ class Learning:
 
 
 def learned(
-    rows: Float[Tensor, "n m"], start: Mapping, moments: Moments, pull: Pull | None = proximal, *, steps: int = 100,
+    rows: Float[Tensor, "n m"], start: Mapping, moments: Moments, pull: Pull = proximal, *, steps: int = 100,
     rate: float = 0.01, codebook_rate: float = 0.02, momentum: float = 0.9, power: int = 1,
 ) -> tuple[Mapping, Learning]:  # fmt: skip
     """Codebooks and indices that are learned together from what a layer is given; never worse than the start.
@@ -169,7 +185,7 @@ def learned(
         rows: weights of each neuron before compression.
         start: to begin with.
         moments: of the inputs.
-        pull: of the indices, `proximal` or `ordinary`; None learns the codebooks only.
+        pull: of the indices, from distance to size, such as `proximal` or `ordinary`.
         steps: of gradient descent, whose rates fall to zero along half a cosine.
         rate: of the logits.
         codebook_rate: of the codebooks, in mean gaps.
@@ -191,7 +207,7 @@ def learned(
     lowest = moments.error(start.weights.double())
     for step in range(steps + 1):
         now = codebooks + gap * shift
-        chosen = codes if pull is None else logits.argmax(dim=2)
+        chosen = logits.argmax(dim=2)
         if (changed := chosen != codes).any():
             ranks = now.argsort(dim=1).argsort(dim=1)[start.group]
             history.jumps += (ranks.gather(1, chosen) - ranks.gather(1, codes))[changed].abs().tolist()
@@ -208,11 +224,10 @@ def learned(
         mean, square = mean.lerp(slope, 0.1), square.lerp(slope.square(), 0.001)  # Adam (Kingma, Ba 2015), without seconds of imports
         size = (square / (1 - 0.999 ** (step + 1))).sqrt() + 1e-8
         shift = shift - codebook_rate * falling * mean / (1 - 0.9 ** (step + 1)) / size
-        if pull is not None:
-            between = (now[:, None] - now[..., None]) / gap[..., None]  # from each codeword of a group to each
-            towards = pulls(torch.ones_like(now), between, pull)[start.group[:, None], codes]
-            velocity.mul_(momentum).add_(delta[..., None] * towards)
-            logits.sub_(velocity, alpha=rate * falling)
+        between = (now[:, None] - now[..., None]) / gap[..., None]  # from each codeword of a group to each
+        towards = pulls(torch.ones_like(now), between, pull)[start.group[:, None], codes]
+        velocity.mul_(momentum).add_(delta[..., None] * towards)
+        logits.sub_(velocity, alpha=rate * falling)
     return best, history
 
 
@@ -256,7 +271,7 @@ def grouped(
 
 
 def compress(
-    model: nn.Module, inputs: Float[Tensor, "B ..."], codewords: int = 4, groups: int | None = 4, *, learn: str = "proximal",
+    model: nn.Module, inputs: Float[Tensor, "B ..."], codewords: int = 4, groups: int | None = 4, *, learn: str | Pull = "proximal",
     by: str = "quantiles", rate: float = 0.01, steps: int = 100, seed: int = 0,
 ) -> tuple[nn.Module, pd.DataFrame]:  # fmt: skip
     """Gives each layer codebooks and indices, layer by layer, and learns them from inputs without targets.
@@ -268,7 +283,7 @@ def compress(
         inputs: (B, ...) a few hundred.
         codewords: of each codebook, 2 or more.
         groups: of neurons in a layer, at most, each with a codebook of its own; None gives each neuron one.
-        learn: one of `LEARN`.
+        learn: one of `LEARN`, or a pull of your own.
         by, seed: as `grouped` takes them.
         rate, steps: as `learned` takes them.
 
@@ -286,13 +301,14 @@ def compress(
 
 def coded(
     whole: nn.Module, group: dict[str, Int[Tensor, " n"]], inputs: Float[Tensor, "B ..."], codewords: int = 4, *,
-    learn: str = "proximal", rate: float = 0.01, steps: int = 100, seed: int = 0,
+    learn: str | Pull = "proximal", rate: float = 0.01, steps: int = 100, power: int = 1, seed: int = 0,
 ) -> tuple[nn.Module, pd.DataFrame]:  # fmt: skip
     """What `compress` does once neurons are in groups.
 
     Args:
         whole, group: as `grouped` gives them.
         inputs, codewords, learn, rate, steps, seed: as `compress` takes them.
+        power: as `learned` takes it.
 
     Returns:
         As `compress` does.
@@ -300,7 +316,7 @@ def coded(
     Raises:
         ValueError: fewer than two codewords, no such way to learn, or no layer to compress.
     """
-    if learn not in LEARN:
+    if isinstance(learn, str) and learn not in LEARN:
         raise ValueError(f"There is no way to learn {learn!r}; choose one of {', '.join(LEARN)}.")
     if codewords < 2:
         raise ValueError(f"A codebook of {codewords} codewords tells nothing apart; give 2 or more.")
@@ -314,8 +330,11 @@ def coded(
         met = patches(module, inputs_of(result, inputs, [layer])[layer])
         moments = Moments.of(rows, patches(module, given[layer]), met)
         mapping, history = nearest(rows, group[layer], codewords, seed), Learning()
-        if learn != "nearest":
-            mapping, history = learned(rows, mapping, moments, LEARN[learn], rate=rate, steps=steps)
+        if learn == "codebooks":
+            mapping = fitted(mapping, moments)
+        elif learn != "nearest":
+            pull = PULLS[learn] if isinstance(learn, str) else learn
+            mapping, history = learned(rows, mapping, moments, pull, rate=rate, steps=steps, power=power)
         module.weight = nn.Parameter(mapping.weights.to(module.weight.dtype).reshape(module.weight.shape))
         found = module.weight.detach().flatten(1).double()
         lost = float((rows - found).square().sum() / rows.square().sum().clamp_min(1e-30))
@@ -326,5 +345,23 @@ def coded(
     return result, pd.DataFrame(table)
 
 
-LEARN: dict[str, Pull | None] = {"nearest": None, "codebooks": None, "ordinary": ordinary, "proximal": proximal}
-"""What is learned: nothing, codebooks, or codebooks and indices by one of two gradients."""
+def output_errors(whole: nn.Module, small: nn.Module, inputs: Float[Tensor, "B ..."]) -> dict[str, float]:
+    """Of each layer: the mean square error of its outputs over their mean square, each network fed by its own layers before.
+
+    Args:
+        whole: as `grouped` gives it.
+        small: what `coded` made of it.
+        inputs: (B, ...) such as ones that nothing was learned from.
+    """
+    names = [name for name, module in whole.named_modules() if isinstance(module, QUANTISED)]
+    wanted, met, found = inputs_of(whole, inputs, names), inputs_of(small, inputs, names), {}
+    for name in wanted:
+        old, new = whole.get_submodule(name), small.get_submodule(name)
+        moments = Moments.of(old.weight.detach().flatten(1), patches(old, wanted[name]), patches(new, met[name]))
+        found[name] = moments.error(new.weight.detach().flatten(1).double())
+    return found
+
+
+PULLS: dict[str, Pull] = {"ordinary": ordinary, "proximal": proximal}
+LEARN = ("nearest", "codebooks", *PULLS)
+"""What is learned: nothing, codebooks (`fitted`), or codebooks and indices by one of two gradients."""

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from facelab.pictures.style import BLACK, BLUE, GRAY, GREEN, ORANGE, PALETTE, PINK, SIGNED, SKY, Picture, new_picture, styled
 
 COLORS = {"ordinary": ORANGE, "proximal": BLUE}
-FAMILIES = {"k-means per tensor": (GRAY, "s"), "k-means per channel": (PINK, "^"), "learned per tensor": (GREEN, "D"), "JLCM": (BLUE, "o")}
+FAMILIES = {"k-means per tensor": (GRAY, "s"), "learned per channel": (PINK, "^"), "learned per tensor": (GREEN, "D"), "JLCM": (BLUE, "o")}
 """Colour and marker of each way to choose codewords."""
 
 
@@ -121,7 +121,7 @@ def plot_jumps(jumps: Mapping[str, Sequence[int]], *, width: float = 6.5) -> Pic
 
 @styled
 def plot_ladder(errors: Mapping[str, Sequence[float]], scores: Mapping[str, Sequence[float]], *, width: float = 9.6) -> Picture:
-    """Step by step: the error of the layers' outputs and the accuracy, a dot for each network and a bar for their mean.
+    """Step by step: the error of the layers' outputs and the accuracy, a marker for each network, six at most, and a bar for their mean.
 
     Args:
         errors: name of a step -> relative square error of each network, percent.
@@ -132,7 +132,8 @@ def plot_ladder(errors: Mapping[str, Sequence[float]], scores: Mapping[str, Sequ
     for axes, kind, label in zip(grid[0], (errors, scores), ("error of the outputs, % of their power", "right, %"), strict=True):
         for row, (_, values) in enumerate(kind.items()):
             axes.barh(-row, np.mean(values), color=SKY, height=0.62)
-            axes.plot(values, -row + np.linspace(-0.18, 0.18, len(values)), "o", color=BLACK, ms=3)
+            for value, marker in zip(values, "osD^v*", strict=False):  # a marker for each network
+                axes.plot(value, -row - 0.08, marker, color=BLACK, ms=4, mfc="none")
             axes.text(np.mean(values), -row + 0.36, f"{np.mean(values):.3g}", fontsize=8, va="bottom", ha="right")
         axes.set(xlabel=label, xlim=(0, None), ylim=(0.5 - len(kind), 0.75))
         axes.set_yticks(-np.arange(len(kind)), list(kind))
