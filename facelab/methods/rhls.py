@@ -64,8 +64,10 @@ def strengths(frequency: Float[Tensor, " T"], alpha: float, rule: Rule = "Robin 
         rule: of `RULES`.
 
     Raises:
-        ValueError: `alpha` out of range.
+        ValueError: `alpha` out of range, or no such rule.
     """
+    if rule not in RULES:
+        raise ValueError(f"{rule!r} is no rule of smoothing; choose among {', '.join(RULES)}.")
     if not 0 <= alpha < 1:
         raise ValueError(f"alpha = {alpha} is no strength of smoothing; give a number from 0 to below 1, such as 0.3.")
     rare, frequent = (alpha * side.to(frequency.dtype) for side in (frequency < 0.5, frequency > 0.5))
@@ -85,13 +87,16 @@ def smoothed_cross_entropy(logits: Float[Tensor, "B T"], labels: Float[Tensor, "
 
 
 def focal_loss(logits: Float[Tensor, "B T"], labels: Float[Tensor, "B T"], focus: float) -> Float[Tensor, ""]:
-    """The rival that looks away from what is easy: (1 - p of the label)^focus times the cross-entropy, summed and averaged as above.
+    """The rival that looks away from what is easy: (1 - p of the label)^focus times the cross-entropy, summed over units and averaged.
+
+    A label -1 adds nothing.
 
     Source: Lin, Goyal, Girshick, He, Dollár: Focal loss for dense object detection, ICCV 2017, equation 4; `focus` is its gamma, and 0
     gives the plain cross-entropy.
     """
     signed = logits * (2 * labels - 1)
-    return (torch.sigmoid(-signed) ** focus * F.softplus(-signed)).sum() / len(labels)
+    each = torch.sigmoid(-signed) ** focus * F.softplus(-signed)
+    return torch.where(labels >= 0, each, 0.0).sum() / len(labels)
 
 
 # --- closed forms ----------------------------------------------------------------------------------------------------
@@ -114,6 +119,6 @@ def optimum(probability: Float[Tensor, "*N T"], smoothing: Strengths) -> Float[T
 
 
 def threshold(smoothing: Strengths) -> Float[Tensor, " T"]:
-    """The probability of an annotated 1 above which a perfect network answers more than one half; 0 or 1 if it always or never does."""
+    """The probability (0..1) of an annotated 1 above which a perfect network answers more than one half."""
     low, high = smoothing.negative / 2, 1 - smoothing.positive / 2
-    return ((0.5 - low) / (high - low)).clamp(0, 1)
+    return (0.5 - low) / (high - low)

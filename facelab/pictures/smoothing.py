@@ -67,8 +67,15 @@ def plot_by_rate(rates: Float[np.ndarray, " T"], scores: Mapping[str, Float[np.n
 
 
 @styled
-def plot_two_thresholds(half: Mapping[str, float], tuned: Mapping[str, float], *, width: float = 7.5) -> Picture:
-    """Two marks for each rival, its mean F1 (percent) at one half and at thresholds tuned on other faces, and the way between them."""
+def plot_two_thresholds(half: Mapping[str, float], tuned: Mapping[str, float], cut: Mapping[str, float], *, width: float = 7.5) -> Picture:
+    """Two marks for each rival, its mean F1 at one half and at thresholds tuned on other faces, and the way between them.
+
+    Args:
+        half: rival -> mean F1, percent, at one half.
+        tuned: of the same rivals, at tuned thresholds.
+        cut: of those that are also cut at the closed form's threshold q; a black mark.
+        width: inches.
+    """
     picture, grid = new_picture(width, 0.36 * len(half) + 0.9)
     axes = grid[0, 0]
     for row, name in enumerate(half):
@@ -87,6 +94,10 @@ def plot_two_thresholds(half: Mapping[str, float], tuned: Mapping[str, float], *
         for value, other in ((half[name], tuned[name]), (tuned[name], half[name])):
             side = -1 if value < other else 1
             axes.text(value + 1.2 * side, row, f"{value:.1f}", ha="right" if side < 0 else "left", va="center", fontsize=7.5)
+    for number, (name, value) in enumerate(cut.items()):
+        row = list(half).index(name)
+        axes.plot(value, row, MARKERS[name], color=BLACK, ms=8, label="cut at the closed-form q" if number == 0 else None)
+        axes.text(value, row + 0.42, f"{value:.1f}", ha="center", va="center", fontsize=7.5)
     axes.set_yticks(range(len(half)), list(half))
     axes.set(xlabel="mean F1 of the action units, %", ylim=(len(half) - 0.5, -0.6))
     axes.margins(x=0.1)

@@ -101,6 +101,18 @@ def test_what_is_no_smoothing_is_refused(alpha):
         strengths(FREQUENCY, alpha)
 
 
+def test_an_unknown_rule_is_refused():
+    with pytest.raises(Exception, match="robin"):  # by the types where they are checked, else by the function
+        strengths(FREQUENCY, 0.3, "robin")  # type: ignore[arg-type]
+
+
+def test_focal_loss_skips_missing_labels(batch):
+    logits, labels = batch[0].clone().requires_grad_(), batch[1].clone()
+    labels[:10, 0] = -1
+    focal_loss(logits, labels, 2.0).backward()
+    assert logits.grad is not None and not logits.grad[:10, 0].any() and logits.grad[10:].all()
+
+
 def test_focal_loss(batch):
     logits, labels = batch
     plain = F.binary_cross_entropy_with_logits(logits, labels, reduction="none")

@@ -40,9 +40,10 @@ def test_rates_and_scores_of_every_unit():
 
 
 def test_both_figures_of_a_rival_stand_outside_its_marks():
-    axes = plot_two_thresholds({"none": 30.0, "Robin Hood": 54.0}, {"none": 57.0, "Robin Hood": 53.0}).axes[0]
+    axes = plot_two_thresholds({"none": 30.0, "Robin Hood": 54.0}, {"none": 57.0, "Robin Hood": 53.0}, {"none": 52.0}).axes[0]
     places = {text.get_text(): text.get_position()[0] for text in axes.texts}
     assert places["30.0"] < 30 and places["57.0"] > 57 and places["54.0"] > 54 and places["53.0"] < 53
+    assert places["52.0"] == 52 and "cut at the closed-form q" in words(axes)
 
 
 def test_reliability_and_two_classes_are_drawn():
