@@ -59,14 +59,6 @@ class FeatureNetwork(nn.Module):
         with evaluating(self), torch.no_grad():
             return unit(self.body(torch.from_numpy(images)).double().numpy())
 
-    def calibrated(self, images: Float[np.ndarray, "B 1 H W"], batch_size: int = 64) -> "FeatureNetwork":
-        """Itself, once batch normalisation has seen these images, in their order; no weight changes."""
-        self.train()
-        with torch.no_grad():
-            for batch in torch.from_numpy(images).split(batch_size):
-                self(batch)
-        return self
-
 
 @dataclass(frozen=True)
 class RandomDimensions:
