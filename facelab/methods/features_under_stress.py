@@ -1,19 +1,19 @@
 """Deep neural networks under stress: features are damaged on purpose, and a linear classifier that learns on the damaged ones is asked.
 
 Dimensions are dropped at random or by principal components, values are rounded to a few levels, or both. Everything is fitted on training
-features and applied to both sides; the classifier is then trained anew.
+features and applied to both sides; the classifier is then trained anew, on features of one scale whatever the damage.
 
 Source: Carvalho, Cord, Avila, Thome, Valle: Deep neural networks under stress, ICIP 2016, https://arxiv.org/abs/1605.03498; the stresses
-follow the authors' released MATLAB code and tables. The solver of the classifier and how its C was chosen are our reconstruction.
+follow the authors' released MATLAB code and tables. The solver of the classifier, its C and the scale are our reconstruction.
 """
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import cross_val_score
 from sklearn.svm import LinearSVC
 from torch import Tensor, nn
 
@@ -21,8 +21,6 @@ from facelab.networks.evaluation import evaluating
 
 FULL = 32
 """Bits of a number before any stress."""
-PENALTIES = (0.1, 1.0, 10.0)
-"""Values of C to choose from."""
 
 
 def unit(features: Float[np.ndarray, "n m"]) -> Float[np.ndarray, "n m"]:
@@ -87,7 +85,7 @@ class Components:
     """Projects onto the k directions of largest variance (DR-2), without subtracting the mean, as the released code does.
 
     Attributes:
-        basis: eigenvectors of the covariance as columns, by falling eigenvalue; no more of them than there were vectors.
+        basis: eigenvectors of the covariance as columns, by falling eigenvalue; fewer of them than there were vectors.
         variances: their eigenvalues.
     """
 
@@ -104,7 +102,7 @@ class Components:
         if len(features) < 2:
             raise ValueError(f"{len(features)} vectors have no covariance; give at least 2.")
         variances, basis = np.linalg.eigh(np.cov(features, rowvar=False).reshape(features.shape[1], -1))
-        rank = min(features.shape)
+        rank = min(len(features) - 1, features.shape[1])  # n vectors differ from their mean in n - 1 directions
         return cls(basis[:, ::-1][:, :rank].copy(), variances[::-1][:rank].clip(0).copy())
 
     def __call__(self, features: Float[np.ndarray, "n m"], k: int) -> Float[np.ndarray, "n k"]:
@@ -215,7 +213,8 @@ class Descriptor:
 
     def right(self) -> Bool[np.ndarray, " t"]:
         """Whether a linear classifier, one class against the rest, that learns on the training vectors names each test vector's class."""
-        return classifier(self.penalty).fit(self.training, self.labels).predict(self.test) == self.truth
+        training, test = rescaled(self.training, self.test)
+        return classifier(self.penalty).fit(training, self.labels).predict(test) == self.truth
 
 
 class TwoBases(Descriptor):
@@ -232,14 +231,33 @@ def classifier(penalty: float) -> LinearSVC:
     return LinearSVC(C=penalty, dual=False)  # the primal has no random order and ends at the optimum
 
 
+def rescaled(training: Float[np.ndarray, "n m"], test: Float[np.ndarray, "t m"]) -> tuple[np.ndarray, np.ndarray]:
+    """Both sides less the mean of the training vectors, divided by the root of their total variance.
+
+    Stress shrinks vectors, and short vectors are regularised more under the same C; after this, only what they say has changed.
+    """
+    middle, scale = training.mean(axis=0), np.sqrt(training.var(axis=0).sum())
+    return (training - middle) / (scale or 1.0), (test - middle) / (scale or 1.0)
+
+
 def chosen_penalty(training: Float[np.ndarray, "n m"], labels: Int[np.ndarray, " n"], folds: int = 3) -> float:
-    """The C that is best in cross-validation on training vectors before any stress.
+    """The C, a power of ten, whose cross-validated score neither ten times more nor ten times less exceeds.
+
+    Starting from 1, the search climbs to the nearest peak, so that no end of a list cuts it off.
 
     Args:
         folds: of the cross-validation, with equal shares of the classes.
     """
-    search = GridSearchCV(classifier(1.0), {"C": list(PENALTIES)}, cv=folds).fit(training, labels)
-    return float(search.best_params_["C"])
+    whole, _ = rescaled(training, training)
+
+    @cache
+    def score(power: int) -> float:
+        return float(cross_val_score(classifier(10.0**power), whole, labels, cv=folds).mean())
+
+    power = 0
+    while (better := max((power, power - 1, power + 1), key=score)) != power:
+        power = better
+    return 10.0**power
 
 
 def _checked(k: int, most: int) -> int:

@@ -145,15 +145,15 @@ def draw_stress(
     bare(bottom, f"{len(after)} numbers of at most {levels[place[1]]} levels").imshow(_folded(after), cmap=AMOUNT, aspect="auto")
     axes = picture.add_axes((0.47, 0.14, 0.5, 0.76))
     axes.imshow(kept.T, cmap=AMOUNT, origin="lower", vmin=0, vmax=100, aspect="auto")
-    for (row, column), value in np.ndenumerate(kept):
-        axes.text(row, column, f"{value:.0f}", ha="center", va="center", color=BLACK if value > 55 else "white", fontsize=8)
     cost = np.multiply.outer(dimensions, [int(number - 1).bit_length() for number in levels])
-    axes.contour(cost.T, levels=[cost[place]], colors=[RED], linewidths=1.4)
-    axes.plot(*place, "s", ms=24, mfc="none", mec=RED, mew=2.2)
+    for (row, column), value in np.ndenumerate(kept):
+        words = f"{value:.0f} %\n{cost[row, column]} bits"
+        axes.text(row, column, words, ha="center", va="center", color=BLACK if value > 55 else "white", fontsize=8)
+    axes.plot(*place, "s", ms=40, mfc="none", mec=RED, mew=2.2)
     axes.set_xticks(range(len(dimensions)), [str(number) for number in dimensions])
     axes.set_yticks(range(len(levels)), [str(number) for number in levels])
     axes.set(xlabel="dimensions", ylabel="levels")
-    axes.set_title("kept of the own score, % (red line: equal bits)")
+    axes.set_title("kept of the own score, and the bits it takes")
     return picture
 
 

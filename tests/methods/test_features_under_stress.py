@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.model_selection import cross_val_score
 
 from facelab.blocks import seeded
 from facelab.methods import features_under_stress as stress
@@ -34,11 +35,11 @@ def test_components_are_orthonormal_and_their_variances_fall():
     np.testing.assert_allclose(np.linalg.norm(found(x, 12), axis=1), np.linalg.norm(x, axis=1))
 
 
-def test_there_are_no_more_components_than_vectors():
+def test_there_are_fewer_components_than_vectors():
     found = stress.Components.fitted(vectors(5, 12))
-    assert found.basis.shape == (12, 5)
-    with pytest.raises(ValueError, match="1 to 5"):
-        found(vectors(5, 12), 6)
+    assert found.basis.shape == (12, 4)
+    with pytest.raises(ValueError, match="1 to 4"):
+        found(vectors(5, 12), 5)
 
 
 @pytest.mark.parametrize("k", [0, 13])
@@ -105,9 +106,20 @@ def test_two_bases_spoil_components_and_leave_random_dimensions_alone():
     assert faulty.reduced(4).right().mean() < whole.reduced(4).right().mean() - 0.2
 
 
-def test_cross_validation_chooses_among_the_penalties():
+def test_no_neighbour_of_the_chosen_penalty_is_better():
     whole = descriptor()
-    assert stress.chosen_penalty(whole.training, whole.labels) in stress.PENALTIES
+    training, _ = stress.rescaled(whole.training, whole.test)
+    chosen = stress.chosen_penalty(whole.training, whole.labels)
+    scores = [cross_val_score(stress.classifier(chosen * factor), training, whole.labels, cv=3).mean() for factor in (1, 0.1, 10)]
+    assert scores[0] == max(scores)
+
+
+def test_neither_scale_nor_offset_of_the_vectors_matters():
+    whole = descriptor()
+    moved = stress.Descriptor(0.01 * whole.training + 3, whole.labels, 0.01 * whole.test + 3, whole.truth)
+    np.testing.assert_array_equal(moved.right(), whole.right())
+    assert stress.rescaled(whole.training, whole.test)[0].var(axis=0).sum() == pytest.approx(1)
+    assert (stress.rescaled(np.ones((3, 2)), np.ones((1, 2)))[1] == 0).all()
 
 
 def test_features_are_unit_vectors_that_evaluation_mode_alone_decides():

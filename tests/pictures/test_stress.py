@@ -36,4 +36,5 @@ def test_the_marked_pair_is_where_it_should_be():
     picture = draw_stress(np.ones(40), np.ones(5), np.arange(6.0).reshape(3, 2), (2, 1), (5, 10, 20), (2, 8), title="a face")
     (mark,) = picture.axes[2].lines
     assert (*mark.get_xdata(), *mark.get_ydata()) == (2, 1)
-    assert [text.get_text() for text in picture.axes[2].texts] == ["0", "1", "2", "3", "4", "5"]
+    words = [f"{kept} %\n{bits} bits" for kept, bits in enumerate((5, 15, 10, 30, 20, 60))]
+    assert [text.get_text() for text in picture.axes[2].texts] == words
