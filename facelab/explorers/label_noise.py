@@ -65,13 +65,13 @@ class LabelNoiseExplorer(Explorer):
         def draw(bits: str, share: float, step: int) -> View:
             wrong, index, story = told[share] != right, steps.index(step), stories[share, bits]
             learnt = {name: _share(stories[share, name].answers[:, wrong] == told[share][wrong]) for name in names}
+            fits = _share(story.answers[:, ~wrong] == told[share][~wrong])
             picture = show_regions(
-                story.regions[index], extent, places, told[share], wrong, steps=steps, learnt=learnt, name=bits, index=index
+                story.regions[index], extent, places, told[share], wrong, steps=steps, learnt=learnt, right=fits, name=bits, index=index
             )
-            fits = _share(story.answers[:, ~wrong] == told[share][~wrong])[index]
             text = (
                 f"{bits}, {share:.0%} of the labels drawn anew, {step} steps: {wrong.sum()} labels are wrong, {learnt[bits][index]:.0f} % "
-                f"of these are learnt, and {fits:.0f} % of the right ones."
+                f"of these are learnt, and {fits[index]:.0f} % of the right ones."
             )
             return View(picture, text)
 

@@ -81,7 +81,7 @@ def rounded_weight(weight: Float[Tensor, "out *rest"], bits: int) -> Float[Tenso
     return torch.fake_quantize_per_channel_affine(weight, unit, torch.zeros_like(unit, dtype=torch.int32), 0, -n, n)
 
 
-def quantised(model: nn.Module, bits: int, input_bits: int | None = None, *, inputs: bool = True) -> nn.Module:
+def quantised(model: nn.Module, bits: int, *, inputs: bool = True) -> nn.Module:
     """A copy that computes and trains in few bits.
 
         student = quantised(model, bits=4)
@@ -91,28 +91,28 @@ def quantised(model: nn.Module, bits: int, input_bits: int | None = None, *, inp
 
     Args:
         model: without batch norms, as the paper has it.
-        bits: of weights, sign included.
-        input_bits: of inputs, sign included; as many as weights by default.
-        inputs: whether they are rounded at all.
+        bits: of weights and inputs, sign included.
+        inputs: whether they are rounded, too.
 
     Raises:
         ValueError: bits of which there is no grid.
     """
-    grid = uniform_grid(input_bits or bits)
+    grid = uniform_grid(bits)
     return quantisation_aware(model, lambda weight: rounded_weight(weight, bits), (lambda: InputQuantisation(grid)) if inputs else None)
 
 
-def integer_layer(layer: nn.Linear, rounding: InputQuantisation, x: Float[Tensor, "B in"]) -> Float[Tensor, "B out"]:
+def integer_layer(layer: nn.Linear, rounding: InputQuantisation, x: Float[Tensor, "B in"], bits: int) -> Float[Tensor, "B out"]:
     """What an integer machine computes: products of codes, added up as integers, scaled once at the end.
 
     Args:
-        layer: whose weights are already rounded, or not: the codes are the same.
+        layer: whose weights are already rounded to `bits`, or not: rounding a second time changes nothing.
         rounding: that of its inputs, with a scale that has been set.
+        bits: of the weights, sign included.
     """
-    grid = rounding.grid
-    n, scales = len(grid.levels) - 1, scale_of(layer.weight, axis=0)
-    sums = codes_of(x, grid, rounding.scale) @ codes_of(layer.weight, grid, scales).T
-    return sums * (scales.T * rounding.scale / n**2) + layer.bias
+    levels, grid, scales = steps(bits), rounding.grid, scale_of(layer.weight, axis=0).clamp_min(TINY)
+    weights = (levels * rounded_weight(layer.weight.detach(), bits) / scales).round().long()
+    sums = codes_of(x, grid, rounding.scale) @ weights.T
+    return sums * (scales.T * rounding.scale / (levels * (len(grid.levels) - 1))) + layer.bias
 
 
 def learnt(model: nn.Module, images: Float[Tensor, "B ..."], noisy: NoisyLabels) -> dict[str, float]:

@@ -13,6 +13,32 @@ REGIONS = LinearSegmentedColormap.from_list("regions", [BLUE, "#ffffff", ORANGE]
 
 
 @styled
+def plot_walks(
+    agreeing: Float[np.ndarray, "N T"], contradicting: Float[np.ndarray, "M T"], *, threshold: float = 0.5, width: float = 6.0
+) -> Picture:
+    """Master weights over steps, pushed by samples that agree and by samples that contradict each other; between the lines they round to 0.
+
+    Args:
+        agreeing, contradicting: master weights, one run a row.
+        threshold: magnitude above which the rounded weight leaves zero.
+        width: inches.
+    """
+    picture, grid = new_picture(width, 3.0)
+    axes = grid[0, 0]
+    for runs, color, thickness, label in (
+        (contradicting, ORANGE, 0.9, "they contradict"),
+        (agreeing, BLUE, 2.4, "they agree"),
+    ):
+        lines = axes.plot(np.arange(1, runs.shape[1] + 1), runs.T, color=color, linewidth=thickness)
+        lines[0].set_label(label)
+    for end in (-threshold, threshold):
+        axes.axhline(end, color=BLACK, linewidth=1.2, linestyle="--", label="step of the staircase" if end > 0 else None)
+    axes.set(xlabel="step", ylabel="master weight")
+    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+    return picture
+
+
+@styled
 def plot_memory(paths: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, width: float = 7.5) -> Picture:
     """Each network's way through training, from few wrong labels learnt to many; a marker where it ends.
 
@@ -26,10 +52,9 @@ def plot_memory(paths: Mapping[str, tuple[Sequence[float], Sequence[float]]], *,
         color, marker = PALETTE[place % len(PALETTE)], MARKERS[place % len(MARKERS)]
         axes.plot(learnt, accuracy, color=color, linewidth=1.2, alpha=0.75)
         axes.plot(
-            learnt[-1], accuracy[-1], marker, color=color, markersize=8, markeredgecolor="white", label=name, linestyle="none", zorder=3
+            learnt[-1], accuracy[-1], marker, color=color, markersize=12, markeredgecolor="white", label=name, linestyle="none", zorder=3
         )
-    lowest = min(accuracy[-1] for _, accuracy in paths.values())  # the first steps, lower still, would squeeze the rest
-    axes.set(xlabel="wrong labels learnt, %", ylabel="accuracy on new digits, %", xlim=(-2, 103), ylim=(lowest - 5, None))
+    axes.set(xlabel="wrong labels learnt, %", ylabel="accuracy on new digits, %", xlim=(-2, 103))
     axes.grid()
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), title="where each ends")
     return picture
@@ -45,10 +70,11 @@ def show_regions(
     *,
     steps: Sequence[int],
     learnt: Mapping[str, Sequence[float]],
+    right: Sequence[float],
     name: str,
     index: int,
 ) -> Picture:
-    """A plane coloured by the answer of a network, with the points it was trained on; beside it the wrong labels learnt over time.
+    """A plane coloured by the answer of a network, with the points it was trained on; beside it the labels learnt over time.
 
     Args:
         regions: probability of class 1, rows from below.
@@ -56,6 +82,7 @@ def show_regions(
         points, given, wrong: of training, with their labels, 0 or 1, and whether these are wrong.
         steps: at which networks were looked at.
         learnt: name -> wrong labels learnt at each, percent.
+        right: right labels learnt at each by the one that is shown, percent.
         name, index: which of them is shown, and at which moment.
     """
     picture = Picture(figsize=(9.6, 4.0))  # axes at fixed places, which is quicker to redraw
@@ -70,7 +97,8 @@ def show_regions(
         chosen = other == name
         over.plot(steps, values, color=PALETTE[place % len(PALETTE)], linewidth=2.4 if chosen else 1.1, alpha=1.0 if chosen else 0.7,
                   marker=MARKERS[place % len(MARKERS)], markersize=5, label=other)  # fmt: skip
+    over.plot(steps, right, color=BLACK, linewidth=1.4, linestyle="--", label="right labels")
     over.axvline(steps[index], color=GRAY, linewidth=0.9, linestyle=":")
-    over.set(xlabel="step", ylabel="wrong labels learnt, %", ylim=(-4, 104))
-    over.legend(loc="upper left", ncols=2)
+    over.set(xlabel="step", ylabel="labels learnt, %", ylim=(-4, 135), yticks=range(0, 101, 20))
+    over.legend(loc="upper left", ncols=2, title="wrong labels")
     return picture

@@ -92,7 +92,19 @@ def test_integers_give_what_rounded_numbers_give(bits):
     x = normal(30, 12)
     nn.Sequential(rounding, own).train()(x)
     rounding.eval()
-    assert torch.allclose(integer_layer(layer, rounding, x), own(rounding(x)), atol=1e-5)
+    assert torch.allclose(integer_layer(layer, rounding, x, bits), own(rounding(x)), atol=1e-5)
+    assert torch.allclose(integer_layer(own, rounding, x, bits), own(rounding(x)), atol=1e-5), "rounded before"
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4])
+def test_integers_agree_where_a_weight_lies_on_a_step_or_inputs_have_bits_of_their_own(bits):
+    layer, n = nn.Linear(5, 1), 2 ** (bits - 1) - 1
+    layer.weight.data = torch.tensor([[1.0, 0.5 / n, 1.5 / n, -0.5 / n, 0.25]])
+    own, rounding, x = quantised(layer, bits, inputs=False), InputQuantisation(uniform_grid(8)), normal(9, 5)
+    rounding.train()(x)
+    rounding.eval()
+    for given in (layer, own):
+        assert torch.allclose(integer_layer(given, rounding, x, bits), own(rounding(x)), atol=1e-5)
 
 
 @pytest.mark.parametrize("inputs", [True, False])
@@ -101,7 +113,7 @@ def test_residuals_depth_and_batch_norms(inputs):
     x = normal(4, 3, 16, 16, seed=1)
     flat = folded(model, x)
     assert torch.allclose(quantised(flat, 16, inputs=inputs)(x), flat(x), atol=1e-2)
-    rough = quantised(flat, 3, 8, inputs=inputs)(x)
+    rough = quantised(flat, 3, inputs=inputs)(x)
     assert torch.isfinite(rough).all()
     assert not torch.allclose(rough, flat(x), atol=1e-3)
 
