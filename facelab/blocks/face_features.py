@@ -9,6 +9,8 @@ from facelab.blocks.descriptors import angles, distances, gradient_histograms
 
 EYES, MOUTH, OUTER_EYES = (*range(10), *range(19, 31)), tuple(range(31, 51)), (19, 28)
 """Of the 51 points inside the face, which are the 68 without the jaw: brows and eyes, lips, and the outer corners of the eyes."""
+FIRM = (*range(10, 19), 19, 22, 25, 28)
+"""Of those, the nose and the corners of the eyes."""
 REGIONS = (
     (*range(5), *range(19, 25)),
     (*range(5, 10), *range(25, 31)),

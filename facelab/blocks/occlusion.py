@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from scipy.stats import rankdata
 from torch import Tensor
 
-from facelab.blocks.face_features import EYES, MOUTH
+from facelab.blocks.face_features import EYES, FIRM, MOUTH
 from facelab.blocks.shape_model import as_complex, as_pairs
 
 PLACES = ("eyes", "mouth", "half", "box")
@@ -23,7 +23,7 @@ def occluding_boxes(
     """A rectangle for every face, (left, top, right, bottom) in pixels.
 
     Args:
-        points: (x, y) in pixels.
+        points: (x, y) in pixels, of faces at rest, so that no box tells of an expression.
         place: "eyes" or "mouth" for those points with a tenth of the face around them, "half" for everything on one side of the middle,
             "box" for a rectangle of 0.4 to 0.7 of the face's width and height, whose middle is one of the points.
         seed: of the sides and the random rectangles.
@@ -110,8 +110,8 @@ def fall_back(
 ) -> Float[np.ndarray, "batch points 2"]:
     """Hidden points replaced by those of the mean face, turned, scaled and shifted so that it fits the visible ones (least squares).
 
-    So nothing leaks from behind an occluder: an aligner can know no more of a hidden point than where faces usually have it. Where fewer
-    than three points are visible, the fit uses all of them.
+    The replaced points tell nothing of what is behind an occluder: an aligner can know no more of a hidden point than where faces usually
+    have it. Where fewer than three points are visible, the fit uses all of them.
     """
     shape, model = as_complex(points.astype(float)), as_complex(mean.astype(float))
     seen = np.where((~hidden).sum(axis=1, keepdims=True) >= 3, ~hidden, True).astype(float)
@@ -120,6 +120,15 @@ def fall_back(
     from_middle = model - middle
     factor = (seen * (shape - centre) * from_middle.conj()).sum(axis=1) / (seen * np.abs(from_middle) ** 2).sum(axis=1)
     return np.where(hidden[..., None], as_pairs(factor[:, None] * from_middle + centre), points)
+
+
+def at_rest(points: Float[np.ndarray, "batch 51 2"], mean: Float[np.ndarray, "51 2"]) -> Float[np.ndarray, "batch 51 2"]:
+    """The mean face where each face is, fitted to its nose and the corners of its eyes, which no expression moves much.
+
+    Whatever is placed by it lies where it would before the same face without an expression, so that its edges do not tell one.
+    """
+    firm = np.isin(np.arange(points.shape[1]), FIRM)
+    return fall_back(points, np.tile(~firm, (len(points), 1)), np.asarray(mean))
 
 
 def found_hidden(
@@ -166,14 +175,14 @@ def occlude(
 
     Args:
         images: gray, 0..1.
-        truth: the true points, which say where eyes and mouth are and what is hidden.
+        truth: the true points, which say what is hidden.
         found: the points as an aligner finds them in the open.
-        mean: the mean shape, to which hidden points fall back.
+        mean: the mean shape, by which the boxes are placed (`at_rest`) and to which hidden points fall back.
         triangles: indices of three points each.
         place: of `PLACES`.
         texture: of `TEXTURES`.
         seed: of places and textures.
     """
-    masks = box_masks(occluding_boxes(truth, place, seed), *images.shape[2:])
+    masks = box_masks(occluding_boxes(at_rest(truth, mean), place, seed), *images.shape[2:])
     points = fall_back(found, hidden_points(truth, masks), mean)
     return Occluded(cover(torch.from_numpy(images), masks, texture, seed).numpy(), points, hidden_shares(truth, triangles, masks))

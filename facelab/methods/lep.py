@@ -31,9 +31,13 @@ def relative_areas(points: Float[np.ndarray, "points 2"], triangles: Int[np.ndar
 def grow_subspace(
     adjacent: Bool[np.ndarray, "triangles triangles"], areas: Float[np.ndarray, " triangles"], fraction: float, rng: np.random.Generator
 ) -> Bool[np.ndarray, " triangles"]:
-    """A connected patch: one random triangle, then random neighbours until it covers `fraction` of the face (or all it can reach)."""
+    """A connected patch: one random triangle, large ones oftener, then random neighbours until it covers `fraction` of the face.
+
+    It stops before if there is no neighbour left. A triangle is drawn first by its area, or the many tiny ones of the lips would begin
+    most patches.
+    """
     patch = np.zeros(len(areas), bool)
-    patch[rng.integers(len(areas))] = True
+    patch[rng.choice(len(areas), p=areas / areas.sum())] = True
     while areas[patch].sum() < fraction - 1e-9:
         around = np.flatnonzero(adjacent[patch].any(axis=0) & ~patch)
         if not len(around):
@@ -79,11 +83,12 @@ class LocalSubspaceForest(ClassifierMixin, BaseEstimator):
             raise ValueError(f"fraction={self.fraction} is no share of a face; give a number above 0, at most 1.")
         if self.corners.shape[0] != X.shape[1]:
             raise ValueError(f"There are landmarks of {self.corners.shape[0]} features but {X.shape[1]} features; give a row for each.")
-        rng = np.random.default_rng(self.random_state)
+        # apart, so that forests of every R draw the same people
+        growing, rng = np.random.default_rng(self.random_state).spawn(2)
         self.classes_, codes = np.unique(y, return_inverse=True)
         people, person = np.unique(np.arange(len(y)) if groups is None else groups, return_inverse=True)
         adjacent, X = neighbours(self.triangles), np.asarray(X, np.float32)
-        self.subspaces_ = np.stack([grow_subspace(adjacent, self.areas, self.fraction, rng) for _ in range(self.trees)])
+        self.subspaces_ = np.stack([grow_subspace(adjacent, self.areas, self.fraction, growing) for _ in range(self.trees)])
         self.in_bag_ = np.zeros((self.trees, len(y)), bool)
         grown = []
         for number, patch in enumerate(self.subspaces_):

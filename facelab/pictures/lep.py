@@ -20,7 +20,6 @@ from facelab.pictures.style import (
     PINK,
     RED,
     SKY,
-    YELLOW,
     Picture,
     as_rgb,
     bare,
@@ -28,7 +27,7 @@ from facelab.pictures.style import (
     styled,
 )
 
-EXPRESSION_COLORS = (GRAY, ORANGE, BLUE, YELLOW, PINK, GREEN, RED)
+EXPRESSION_COLORS = (GRAY, ORANGE, BLUE, SKY, PINK, GREEN, RED)
 """Of neutral, happiness, sadness, surprise, fear, disgust and anger."""
 
 
@@ -124,9 +123,10 @@ def show_local_predictions(
     share = 0.8 / len(votes)
     for number, (name, probabilities) in enumerate(votes.items()):
         place = np.arange(len(classes)) + (number - (len(votes) - 1) / 2) * share
-        color = (GRAY, SKY, BLACK)[number % 3]
+        color = ("#c4c4c4", GRAY, BLACK)[number % 3]  # no hue, since hues name expressions
         right.barh(place, probabilities, share, color=color)
-        picture.text(2 * side + 0.03 + 0.12 * number, 0.025, f"■ {name}", color=color, fontsize=7)
+        for text, ink in ((f"    {name}", BLACK), ("■", color)):
+            picture.text(2 * side + 0.03 + 0.12 * number, 0.025, text, color=ink, fontsize=7)
     right.set_yticks(range(len(classes)), [f"{name} (true)" if k == truth else name for k, name in enumerate(classes)])
     for tick, color in zip(right.get_yticklabels(), EXPRESSION_COLORS, strict=False):
         tick.set_bbox({"facecolor": color, "alpha": 0.45, "edgecolor": "none", "pad": 1.2})

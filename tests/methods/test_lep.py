@@ -56,6 +56,16 @@ def test_a_mesh_in_two_pieces_stops_growing():
     assert grow_subspace(neighbours(apart), np.array([0.5, 0.5]), 1.0, np.random.default_rng(0)).sum() == 1
 
 
+def test_patches_begin_in_large_triangles():
+    areas = np.array([0.9, 0.1])
+    first = [grow_subspace(np.zeros((2, 2), bool), areas, 0.05, np.random.default_rng(seed))[0] for seed in range(300)]
+    assert abs(np.mean(first) - 0.9) < 0.06
+
+
+def test_forests_of_every_patch_size_draw_the_same_people():
+    assert np.array_equal(forest(fraction=0.3)[0].in_bag_, forest(fraction=1.0)[0].in_bag_)
+
+
 def test_trees_ask_only_what_their_patch_holds_and_leave_people_out():
     grown, X, _ = forest()
     for number in range(grown.trees):
