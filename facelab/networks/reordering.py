@@ -7,9 +7,11 @@ from jaxtyping import Int
 from numpy import ndarray
 from torch import Tensor, nn
 
-from facelab.blocks.quantisation import QUANTISED
 from facelab.networks.evaluation import answers, copied, same_answers
 from facelab.networks.groups import Group, groups
+
+MOVED = (nn.Linear, nn.Conv1d, nn.Conv2d)
+"""Layers whose rows or columns are put in another order."""
 
 
 def free_groups(model: nn.Module, example: Tensor) -> list[Group]:
@@ -27,7 +29,7 @@ def free_groups(model: nn.Module, example: Tensor) -> list[Group]:
     found, expected = [], answers(model, example)
     for group in groups(model, example):
         layers = [model.get_submodule(name) for name in (*group.producers, *group.consumers)]
-        if group.merge_obstacle or not all(isinstance(layer, QUANTISED) for layer in layers):
+        if group.merge_obstacle or not all(isinstance(layer, MOVED) for layer in layers):
             continue
         backwards = torch.arange(group.width).flip(0).numpy()
         if same_answers(answers(reordered(model, {group: backwards}), example), expected):  # not where a forward counts on places
