@@ -18,6 +18,8 @@ from facelab.blocks import seeded
 from facelab.blocks.quantisation import logarithmic_grid, power_grid, quantise, scale_of, uniform_grid
 from facelab.compression import zoo
 from facelab.compression.packing import bytes_of, decoded, encoded, load_packed, packed, save_packed
+from facelab.compression.registry import METHODS, Job, compress
+from facelab.importance.scores import log_likelihood
 from facelab.networks.folding import folded
 from facelab.networks.groups import cut, groups
 
@@ -95,12 +97,13 @@ def test_without_few_values_the_file_is_a_plain_state_dict(tmp_path):
     assert all(torch.equal(read[name], value) for name, value in small.state_dict().items() if value.ndim > 1)
 
 
-def test_in_another_process(tmp_path):
-    small = small_mobile()
-    for module in small.modules():
-        if isinstance(module, nn.Conv2d):
-            module.weight.data = (module.weight.data * 4).round() / 4
-    save_packed(small, tmp_path / "small.safetensors")
+@pytest.mark.parametrize("name", ["powerquant", "ternary", "jlcm"])
+def test_in_another_process(tmp_path, name):
+    """Small on disk, and there again without what made it: the same outputs to a millionth."""
+    whole, training = own_networks.mobile(), own_networks.loaders()[0]
+    small, _ = compress(name, Job(whole, training, log_likelihood, METHODS[name].strengths[-1]))
+    size = save_packed(small, tmp_path / "small.safetensors")
+    assert size < bytes_of(whole)
     code = (
         "import sys, numpy, torch, own_networks; from facelab.compression.packing import load_packed;"
         "model = load_packed(sys.argv[1], own_networks.Mobile);"
