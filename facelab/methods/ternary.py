@@ -17,11 +17,11 @@ import pandas as pd
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from facelab.blocks.quantisation import QUANTISED, quantisation_aware
 from facelab.networks.evaluation import copied, evaluating
 from facelab.networks.folding import folded
+from facelab.networks.moments import patches
 
 
 @dataclass(frozen=True)
@@ -325,7 +325,7 @@ def _statistics(model: nn.Module, inputs: Tensor, layers: list[str]) -> dict[str
 
     def watch(name: str) -> Callable:
         def hook(module: nn.Module, given: tuple[Tensor, ...]) -> None:
-            met = _patches(module, given[0])
+            met = patches(module, given[0])  # type: ignore[arg-type]
             mean = met.mean(dim=1, keepdim=True)
             found[name] = mean[:, 0], (met - mean).transpose(1, 2) @ (met - mean) / met.shape[1]
 
@@ -337,16 +337,3 @@ def _statistics(model: nn.Module, inputs: Tensor, layers: list[str]) -> dict[str
     for handle in handles:
         handle.remove()
     return {name: found[name] for name in layers if name in found}
-
-
-def _patches(module: nn.Module, x: Tensor) -> Float[Tensor, "groups rows n"]:
-    """What the weights of a layer are multiplied by, one row for each output position."""
-    if isinstance(module, nn.Linear):
-        return x.flatten(0, -2)[None]
-    if isinstance(module, nn.Conv1d):  # a convolution of images one pixel high
-        x, kernel, dilation = x[:, :, None], (1, *module.kernel_size), (1, *module.dilation)
-        padding, stride = (0, *module.padding), (1, *module.stride)  # type: ignore[misc]
-    else:
-        kernel, dilation, padding, stride = module.kernel_size, module.dilation, module.padding, module.stride  # type: ignore[assignment]
-    columns = F.unfold(x, kernel, dilation, padding, stride)  # type: ignore[arg-type]
-    return columns.unflatten(1, (module.groups, -1)).permute(1, 0, 3, 2).flatten(1, 2)  # type: ignore[arg-type]

@@ -42,7 +42,7 @@ def inputs_of(model: nn.Module, x: Float[Tensor, "B ..."], layers: Mapping[str, 
 
     def watch(name: str) -> Callable:
         def hook(module: nn.Module, given: tuple[Tensor, ...]) -> None:
-            found[name] = given[0].detach()
+            found[name] = given[0].detach().clone()  # what runs behind the layer may change it in place
 
         return hook
 
